@@ -1,0 +1,322 @@
+package desired
+
+import (
+	"cmp"
+	"iter"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/haystacknetworks/aci-sync/internal/aci"
+)
+
+// Ref names a Kubernetes object.
+type Ref struct{ Kind, Namespace, Name string }
+
+// String is "Kind namespace/name".
+func (r Ref) String() string { return r.Kind + " " + r.Namespace + "/" + r.Name }
+
+// Compare orders by kind, namespace, name.
+func (r Ref) Compare(q Ref) int {
+	return cmp.Or(cmp.Compare(r.Kind, q.Kind), cmp.Compare(r.Namespace, q.Namespace), cmp.Compare(r.Name, q.Name))
+}
+
+// Problem is something that a person must see to; it is not an error. Ref is the workload
+// that it concerns.
+type Problem struct {
+	Ref     Ref
+	Reason  string // one of the Reason constants of desired and plan
+	Message string // one line: what is wrong, where, and what was kept
+}
+
+// Reasons of problems that show in Kubernetes alone.
+const (
+	ReasonInvalidAnnotation = "InvalidAnnotation"
+	ReasonHostNetwork       = "HostNetwork"
+)
+
+// Options of a State. The zero value exposes nothing, in all namespaces.
+type Options struct {
+	Expose     Expose          // for annotations without a list of their own
+	Namespaces labels.Selector // namespaces whose workloads count; nil means all
+}
+
+// Claim is one address that belongs in one external EPG.
+type Claim struct {
+	By        []Ref     // the Pods and Services that bear the address, sorted
+	Workloads []Ref     // the workloads they belong to, oldest first
+	Since     time.Time // creation of the oldest of these workloads
+}
+
+// Touched is what may differ after a fold. A place without EPG stands for its prefix
+// wherever it is; the zero place stands for everything.
+type Touched struct {
+	Places    []aci.Place
+	Workloads []Ref
+}
+
+// State is which address belongs in which external EPG. It is not safe for concurrent use.
+type State struct {
+	opts       Options
+	namespaces map[string]bool // name -> chosen by the selector
+	workloads  map[types.UID]*workload
+	byName     map[Ref]*workload
+	byNS       map[string]*members
+	owners     map[types.UID]types.UID // ReplicaSet -> controlling Deployment, "" for none
+	replicas   map[Ref]types.UID       // ReplicaSet by name
+	waiting    map[types.UID]map[*pod]struct{} // UID of a missing owner -> its Pods
+	pods       map[Ref]*pod
+	holders    map[netip.Addr][]*pod // address -> Pods that report it
+	services   map[Ref]*service
+	claims     map[netip.Prefix][]give
+	held       map[netip.Prefix]int // prefix -> bearers whose target cannot be told
+	epgs       map[aci.ExtEPG]*epg
+	unknown    map[*workload]struct{} // workloads whose target is not known
+}
+
+// members of a namespace that select each other.
+type members struct {
+	workloads map[*workload]struct{}
+	services  map[*service]struct{}
+}
+
+// epg is what is wanted of one external EPG.
+type epg struct {
+	workloads map[*workload]struct{}
+	prefixes  map[netip.Prefix]int // prefix -> gives
+}
+
+// give is one reason for an address to be in an EPG.
+type give struct {
+	prefix   netip.Prefix
+	epg      aci.ExtEPG
+	bearer   Ref
+	workload *workload
+}
+
+// bearer is a Pod or a Service with what it gave at the last fold.
+type bearer struct {
+	ref   Ref
+	gives []give
+	holds []netip.Prefix
+}
+
+// NewState returns an empty State.
+func NewState(o Options) *State {
+	return &State{
+		opts:       o,
+		namespaces: map[string]bool{},
+		workloads:  map[types.UID]*workload{},
+		byName:     map[Ref]*workload{},
+		byNS:       map[string]*members{},
+		owners:     map[types.UID]types.UID{},
+		replicas:   map[Ref]types.UID{},
+		waiting:    map[types.UID]map[*pod]struct{}{},
+		pods:       map[Ref]*pod{},
+		holders:    map[netip.Addr][]*pod{},
+		services:   map[Ref]*service{},
+		claims:     map[netip.Prefix][]give{},
+		held:       map[netip.Prefix]int{},
+		epgs:       map[aci.ExtEPG]*epg{},
+		unknown:    map[*workload]struct{}{},
+	}
+}
+
+// Claim returns who wants the prefix of p in the EPG of p.
+func (s *State) Claim(p aci.Place) (Claim, bool) {
+	var c Claim
+	var ws []*workload
+	for _, g := range s.claims[p.Prefix] {
+		if g.epg == p.ExtEPG {
+			c.By = append(c.By, g.bearer)
+			ws = append(ws, g.workload)
+		}
+	}
+	if len(ws) == 0 {
+		return Claim{}, false
+	}
+	slices.SortFunc(c.By, Ref.Compare)
+	c.By = slices.Compact(c.By)
+	slices.SortFunc(ws, (*workload).compare)
+	c.Since = ws[0].created
+	for _, w := range slices.Compact(ws) {
+		c.Workloads = append(c.Workloads, w.ref)
+	}
+	return c, true
+}
+
+// Claimants returns the EPGs that the prefix is claimed for, sorted.
+func (s *State) Claimants(p netip.Prefix) []aci.ExtEPG {
+	var out []aci.ExtEPG
+	for _, g := range s.claims[p] {
+		out = append(out, g.epg)
+	}
+	slices.SortFunc(out, aci.ExtEPG.Compare)
+	return slices.Compact(out)
+}
+
+// Held reports that somebody bears the prefix whose target cannot be told (its owner is not
+// resolved, or its annotation was never valid): nothing may delete it anywhere.
+func (s *State) Held(p netip.Prefix) bool { return s.held[p] > 0 }
+
+// Unknown reports that some workload has an annotation whose target is not known: no EPG may
+// be deleted, for it could be the one.
+func (s *State) Unknown() bool {
+	for w := range s.unknown {
+		if s.selected(w.ref.Namespace) {
+			return true
+		}
+	}
+	return false
+}
+
+// Workloads returns the workloads whose target is e, sorted.
+func (s *State) Workloads(e aci.ExtEPG) []Ref {
+	g := s.epgs[e]
+	if g == nil {
+		return nil
+	}
+	var out []Ref
+	for w := range g.workloads {
+		out = append(out, w.ref)
+	}
+	slices.SortFunc(out, Ref.Compare)
+	return out
+}
+
+// Named reports whether some workload names e.
+func (s *State) Named(e aci.ExtEPG) bool { return s.epgs[e] != nil && len(s.epgs[e].workloads) > 0 }
+
+// EPGs returns every EPG that is named by a workload, sorted.
+func (s *State) EPGs() []aci.ExtEPG {
+	return slices.SortedFunc(maps.Keys(s.epgs), aci.ExtEPG.Compare)
+}
+
+// Places yields e itself and every place in it that is claimed, in no order.
+func (s *State) Places(e aci.ExtEPG) iter.Seq[aci.Place] {
+	return func(yield func(aci.Place) bool) {
+		g := s.epgs[e]
+		if g == nil || !yield(aci.Place{ExtEPG: e}) {
+			return
+		}
+		for p := range g.prefixes {
+			if !yield(aci.Place{ExtEPG: e, Prefix: p}) {
+				return
+			}
+		}
+	}
+}
+
+// Target returns what the workload asks for.
+func (s *State) Target(r Ref) (aci.ExtEPG, bool) {
+	w := s.byName[r]
+	if w == nil || w.target == nil {
+		return aci.ExtEPG{}, false
+	}
+	return w.target.EPG, true
+}
+
+// Problems returns what a person must see to at the workload r.
+func (s *State) Problems(r Ref) []Problem {
+	w := s.byName[r]
+	if w == nil || !s.selected(r.Namespace) {
+		return nil
+	}
+	var out []Problem
+	if w.invalid != "" {
+		out = append(out, Problem{Ref: r, Reason: ReasonInvalidAnnotation, Message: w.invalid})
+	}
+	if w.hostNetwork > 0 && w.target != nil && w.expose(s.opts.Expose).Pods {
+		out = append(out, Problem{
+			Ref: r, Reason: ReasonHostNetwork,
+			Message: "Pods with hostNetwork bear the address of their node: it is not claimed",
+		})
+	}
+	return out
+}
+
+// selected reports whether the workloads of a namespace count.
+func (s *State) selected(namespace string) bool {
+	return s.opts.Namespaces == nil || s.namespaces[namespace]
+}
+
+func (s *State) members(namespace string) *members {
+	m := s.byNS[namespace]
+	if m == nil {
+		m = &members{map[*workload]struct{}{}, map[*service]struct{}{}}
+		s.byNS[namespace] = m
+	}
+	return m
+}
+
+// set replaces what b gives and holds, and adds the places that differ to t.
+func (s *State) set(b *bearer, gives []give, holds []netip.Prefix, t *Touched) {
+	if slices.Equal(b.gives, gives) && slices.Equal(b.holds, holds) {
+		return
+	}
+	for _, g := range b.gives {
+		if slices.Contains(gives, g) {
+			continue
+		}
+		t.Places = append(t.Places, aci.Place{ExtEPG: g.epg, Prefix: g.prefix})
+		list := s.claims[g.prefix]
+		i := slices.Index(list, g)
+		if list = slices.Delete(list, i, i+1); len(list) == 0 {
+			delete(s.claims, g.prefix)
+		} else {
+			s.claims[g.prefix] = list
+		}
+		e := s.epgs[g.epg]
+		if e.prefixes[g.prefix]--; e.prefixes[g.prefix] == 0 {
+			delete(e.prefixes, g.prefix)
+		}
+		s.drop(g.epg)
+	}
+	for _, g := range gives {
+		if slices.Contains(b.gives, g) {
+			continue
+		}
+		t.Places = append(t.Places, aci.Place{ExtEPG: g.epg, Prefix: g.prefix})
+		s.claims[g.prefix] = append(s.claims[g.prefix], g)
+		s.epg(g.epg).prefixes[g.prefix]++
+	}
+	for _, p := range b.holds {
+		if s.held[p]--; s.held[p] == 0 {
+			delete(s.held, p)
+			t.Places = append(t.Places, aci.Place{Prefix: p})
+		}
+	}
+	for _, p := range holds {
+		s.held[p]++
+	}
+	b.gives, b.holds = gives, holds
+}
+
+func (s *State) epg(e aci.ExtEPG) *epg {
+	g := s.epgs[e]
+	if g == nil {
+		g = &epg{map[*workload]struct{}{}, map[netip.Prefix]int{}}
+		s.epgs[e] = g
+	}
+	return g
+}
+
+// drop forgets e once nothing wants it.
+func (s *State) drop(e aci.ExtEPG) {
+	if g := s.epgs[e]; g != nil && len(g.workloads) == 0 && len(g.prefixes) == 0 {
+		delete(s.epgs, e)
+	}
+}
+
+// claimable reports whether an address can belong to a workload, and as which prefix.
+func claimable(a netip.Addr) (netip.Prefix, bool) {
+	a = a.Unmap().WithZone("")
+	if !a.IsValid() || a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || a.IsLinkLocalUnicast() {
+		return netip.Prefix{}, false
+	}
+	return netip.PrefixFrom(a, a.BitLen()), true
+}
