@@ -1,0 +1,88 @@
+# Needs Go, git and make; everything else is fetched by Go and pinned in go.mod, tools/go.mod and tools/lab.
+
+GO      ?= go
+MODULE  := github.com/haystacknetworks/aci-sync
+TOOL    := $(GO) tool -modfile=tools/go.mod
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+# Passed on to go test, such as TESTFLAGS='-run TestStories -v' or PKGS=./internal/plan.
+TESTFLAGS ?=
+PKGS      ?= ./...
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+##@ Use
+
+.PHONY: help
+help: ## print this
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: build
+build: ## make bin/aci-sync and bin/apic-sim
+	$(GO) build -trimpath -ldflags '-X $(MODULE)/internal/cli.version=$(VERSION)' -o bin/ ./cmd/...
+
+.PHONY: demo
+demo: ## show it at work: a real control plane, a simulated APIC; KEEP=1 leaves both running
+	KEEP=$(KEEP) $(GO) run ./test/demo
+
+##@ Test
+
+.PHONY: test
+test: ## run everything: units, goldens, fuzz seeds, stories on the lab, under the race detector
+	@race=-race; cc=$$($(GO) env CC); \
+	if [ "$$($(GO) env CGO_ENABLED)" != 1 ] || ! echo '#include <stdlib.h>' | $$cc -x c -c -o /dev/null - 2>/dev/null; then \
+	  race=; echo "make test: no cgo or no C compiler ($$cc), so the race detector is off" >&2; \
+	fi; \
+	set -x; \
+	$(GO) run ./test/labctl run -- $(GO) test $$race -timeout 20m $(TESTFLAGS) $(PKGS)
+
+.PHONY: check
+check: fmt-check fix-check tidy-check lint test ## what a change must pass before review: format, lint, tidiness, tests
+
+.PHONY: lint
+lint: ## run the linters of .golangci.yml
+	$(TOOL) golangci-lint run ./...
+
+.PHONY: fmt
+fmt: ## format the code and apply go fix
+	$(GO) fix ./...
+	$(TOOL) gofumpt -w $(GO_DIRS)
+
+.PHONY: lab-up
+lab-up: ## start the Kubernetes control plane of the tests and leave it running
+	$(GO) run ./test/labctl up
+
+.PHONY: lab-down
+lab-down: ## stop it
+	$(GO) run ./test/labctl down
+
+.PHONY: unverified
+unverified: ## list what is assumed of a real APIC but not confirmed by any public source
+	@git grep -n 'unverified:' -- '*.go' '*.md' ':!CONTRIBUTING.md' || echo "nothing is marked unverified"
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
+
+# Parts of check, each with its cure in the message. Not in the help: make check names them.
+
+# git ls-files, so that a formatter never wanders into .lab.
+GO_DIRS = $(shell git ls-files --cached --others --exclude-standard '*.go')
+
+.PHONY: fmt-check
+fmt-check:
+	@bad=$$($(TOOL) gofumpt -l $(GO_DIRS)) || exit 1; \
+	if [ -n "$$bad" ]; then echo "not formatted, run make fmt:"; echo "$$bad"; exit 1; fi
+
+.PHONY: fix-check
+fix-check:
+	@$(GO) fix -diff ./... || { echo "go fix has something to modernize, run make fmt"; exit 1; }
+
+.PHONY: tidy-check
+tidy-check:
+	@$(GO) mod tidy -diff || { echo "go.mod or go.sum is not tidy, run go mod tidy"; exit 1; }
+	@cd tools && $(GO) mod tidy -diff || { echo "tools/go.mod or tools/go.sum is not tidy"; exit 1; }
