@@ -66,8 +66,8 @@ type State struct {
 	workloads  map[types.UID]*workload
 	byName     map[Ref]*workload
 	byNS       map[string]*members
-	owners     map[types.UID]types.UID // ReplicaSet -> controlling Deployment, "" for none
-	replicas   map[Ref]types.UID       // ReplicaSet by name
+	owners     map[types.UID]types.UID         // ReplicaSet -> controlling Deployment, "" for none
+	replicas   map[Ref]types.UID               // ReplicaSet by name
 	waiting    map[types.UID]map[*pod]struct{} // UID of a missing owner -> its Pods
 	pods       map[Ref]*pod
 	holders    map[netip.Addr][]*pod // address -> Pods that report it

@@ -1,0 +1,332 @@
+package observed
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/haystacknetworks/aci-sync/internal/aci"
+)
+
+// event is an event with whether it echoes a POST of ours.
+type event struct {
+	mo  aci.MO
+	own bool
+}
+
+// Fold takes in an answer or an event and returns the places about which more or other things
+// are known now, sorted. A place without prefix says that what is known of the EPG itself
+// changed. After the read that makes an L3Out complete, everything in it is touched.
+//
+// Updates of L3Outs, EPGs and subnets that were never read are ignored, unless they are
+// reads themselves.
+func (s *State) Fold(u aci.Update) []aci.Place {
+	var t touched
+	switch u.Kind {
+	case aci.Event:
+		for _, m := range u.Objects {
+			ev := event{m, s.own(m)}
+			for root, r := range s.reading {
+				if m.DN.Within(root) {
+					r.events = append(r.events, ev)
+				}
+			}
+			s.apply(ev, &t)
+		}
+	case aci.Gap:
+		if l, ok := aci.L3OutOf(u.Root); ok && s.l3outs[l] != nil {
+			s.l3outs[l].complete = false
+		}
+		for root, r := range s.reading {
+			r.gap = r.gap || root.Within(u.Root)
+		}
+	case aci.ReadBegin:
+		s.reading[u.Root] = &reading{}
+	case aci.FullRead:
+		s.install(u, &t)
+	}
+	return t.sorted()
+}
+
+// apply folds one event.
+func (s *State) apply(ev event, t *touched) {
+	l, ok := aci.L3OutOf(ev.mo.DN)
+	o := s.l3outs[l]
+	if !ok || o == nil {
+		return
+	}
+	e, rest, inEPG := aci.ExtEPGOf(ev.mo.DN)
+	switch {
+	case ev.mo.Class == aci.ClassTagAnnotation:
+		s.applyTag(ev, t)
+	case ev.mo.Class == aci.ClassL3Out:
+		s.applyL3Out(l, o, ev, t)
+	case ev.mo.Class == aci.ClassRsEctx:
+		s.applyVRF(l, o, ev, t)
+	case !inEPG:
+	case ev.mo.Class == aci.ClassExtEPG && rest == "":
+		s.applyEPG(e, o, ev, t)
+	case ev.mo.Class == aci.ClassSubnet:
+		s.applySubnet(e, rest, o, ev, t)
+	default:
+		if g := o.epgs[e.Name]; g != nil {
+			g.contract(ev.mo)
+			s.Unjudge(e)
+		}
+	}
+}
+
+func (s *State) applyL3Out(l aci.L3Out, o *l3out, ev event, t *touched) {
+	switch ev.mo.Attrs["status"] {
+	case aci.StatusCreated:
+		// Its children may have been created before the subscription saw them.
+		o.exists, o.complete = true, false
+	case aci.StatusDeleted:
+		for name, g := range o.epgs {
+			s.gone(aci.ExtEPG{L3Out: l, Name: name}, g, t)
+		}
+		o.exists, o.vrf, o.paused = false, aci.VRF{}, nil
+	}
+}
+
+func (s *State) applyVRF(l aci.L3Out, o *l3out, ev event, t *touched) {
+	was := o.vrf
+	_, target := ev.mo.Attrs["tDn"]
+	_, renamed := ev.mo.Attrs["tnFvCtxName"]
+	_, state := ev.mo.Attrs["state"]
+	switch {
+	case ev.mo.Attrs["status"] == aci.StatusDeleted:
+		o.vrf = aci.VRF{}
+	case target:
+		o.vrf = resolved(ev.mo.Attrs)
+	case renamed, state:
+		o.complete = false // the event does not tell the target: read it
+	}
+	if o.vrf != was {
+		for name, g := range o.epgs {
+			t.all(aci.ExtEPG{L3Out: l, Name: name}, g)
+		}
+	}
+}
+
+// resolved is the VRF that an l3extRsEctx points to, zero when it does not exist.
+func resolved(attrs map[string]string) aci.VRF {
+	if state := attrs["state"]; state != "" && state != "formed" {
+		return aci.VRF{}
+	}
+	v, _ := aci.ParseVRF(aci.DN(attrs["tDn"]))
+	return v
+}
+
+func (s *State) applyEPG(e aci.ExtEPG, o *l3out, ev event, t *touched) {
+	g := o.epgs[e.Name]
+	if ev.mo.Attrs["status"] == aci.StatusDeleted {
+		if g == nil {
+			return
+		}
+		if s.gone(e, g, t); ev.own {
+			delete(o.epgs, e.Name)
+		}
+		return
+	}
+	if g == nil {
+		g = newEPG()
+		o.epgs[e.Name] = g
+	}
+	created := ev.mo.Attrs["status"] == aci.StatusCreated
+	if created || !g.exists {
+		carried := s.Expected(ev.mo.DN) == aci.StatusModified
+		s.met(ev.mo.DN)
+		if !g.exists {
+			g.contracts = map[string]struct{}{}
+		}
+		g.exists = true
+		g.Revived = created && carried && !ev.own
+		switch {
+		case ev.own:
+			g.Mark, g.recorded, g.last = Mark{true, s.owner.Mark(e.DN())}, true, Ours
+		case g.Revived:
+			g.Mark = Mark{Read: true} // our own POST made it, without a mark
+		default:
+			g.Mark.Read = false
+		}
+		t.add(e, netip.Prefix{})
+	} else if !ev.own && written(ev.mo) {
+		g.Mark.Read = false
+	}
+	if v, ok := ev.mo.Attrs["annotation"]; ok {
+		g.Annotation = v
+	}
+	if v, ok := ev.mo.Attrs["extMngdBy"]; ok && v != g.ExtMngdBy {
+		g.ExtMngdBy = v
+		t.add(e, netip.Prefix{})
+	}
+	s.Unjudge(e)
+}
+
+// gone notes that e is not there any more, and what it was.
+func (s *State) gone(e aci.ExtEPG, g *epg, t *touched) {
+	t.all(e, g)
+	s.clear(e, g)
+	if g.exists {
+		g.last = s.was(g, e.DN())
+	}
+	g.ExtEPG, g.exists, g.doubted = ExtEPG{}, false, false
+	clear(g.vanished)
+}
+
+// was says what g is to be remembered as.
+func (s *State) was(g *epg, d aci.DN) Last {
+	switch by := aci.MarkedBy(g.Mark.Value, d); {
+	case s.ours(g.Mark, d), g.recorded && by == "":
+		return Ours
+	case by != "":
+		return Other
+	}
+	return Foreign
+}
+
+func (s *State) applySubnet(e aci.ExtEPG, rest string, o *l3out, ev event, t *touched) {
+	ip, ok := aci.SubnetIP(rest)
+	g := o.epgs[e.Name]
+	if !ok {
+		return
+	}
+	if ev.mo.Attrs["status"] == aci.StatusDeleted {
+		if g == nil || g.subnets[ip] == nil {
+			return
+		}
+		n := g.subnets[ip]
+		if !ev.own && s.ours(n.Mark, n.DN) {
+			g.vanished[n.Prefix] = struct{}{}
+		}
+		s.removeSubnet(e, g, ip)
+		t.add(e, n.Prefix)
+		s.Unjudge(e)
+		return
+	}
+	if g == nil || !g.exists {
+		o.complete = false // its EPG was never announced
+		return
+	}
+	n := g.subnets[ip]
+	if n == nil {
+		prefix, err := netip.ParsePrefix(ip)
+		if err != nil {
+			return // nothing that an address could be compared with
+		}
+		n = &Subnet{DN: ev.mo.DN, Prefix: prefix.Masked()}
+		s.addSubnet(e, g, ip, n)
+	}
+	n.merge(ev.mo.Attrs)
+	switch {
+	case ev.own && ev.mo.Attrs["status"] == aci.StatusCreated:
+		n.Mark = Mark{true, s.owner.Mark(n.DN)}
+		delete(g.vanished, n.Prefix)
+	case !ev.own && (written(ev.mo) || ev.mo.Attrs["status"] == aci.StatusCreated):
+		n.Mark.Read = false
+	}
+	t.add(e, n.Prefix)
+	if !ev.own {
+		s.Unjudge(e)
+	}
+}
+
+func (n *Subnet) merge(attrs map[string]string) {
+	if v, ok := attrs["name"]; ok {
+		n.Name = v
+	}
+	if v, ok := attrs["annotation"]; ok {
+		n.Annotation = v
+	}
+	if v, ok := attrs["scope"]; ok {
+		n.Scope = aci.ParseScope(v)
+	}
+}
+
+// written reports whether the event tells that somebody set something.
+func written(m aci.MO) bool {
+	for k := range m.Attrs {
+		if configurable[k] {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *State) applyTag(ev event, t *touched) {
+	key := tagKey(ev.mo)
+	value := ev.mo.Attrs["value"]
+	deleted := ev.mo.Attrs["status"] == aci.StatusDeleted
+	if deleted {
+		value = ""
+	}
+	parent := ev.mo.DN.Parent()
+	l, _ := aci.L3OutOf(parent)
+	if key == aci.PauseKey {
+		paused := maps.Clone(s.l3outs[l].paused)
+		if paused == nil {
+			paused = map[aci.DN]bool{}
+		}
+		if paused[parent] = true; deleted {
+			delete(paused, parent)
+		}
+		for _, p := range s.SetPaused(l, slices.Collect(maps.Keys(paused))) {
+			t.add(p.ExtEPG, p.Prefix)
+		}
+		return
+	}
+	e, rest, ok := aci.ExtEPGOf(parent)
+	g := s.epg(e)
+	if !ok || g == nil || !g.exists {
+		return
+	}
+	s.Unjudge(e)
+	if key != aci.OwnerKey {
+		return
+	}
+	mark := Mark{Read: true, Value: value}
+	if _, ok := ev.mo.Attrs["value"]; !ok && !deleted {
+		mark = Mark{}
+	}
+	if rest == "" {
+		g.Mark = mark
+		g.recorded = g.recorded || s.ours(mark, parent)
+		t.add(e, netip.Prefix{})
+	} else if ip, ok := aci.SubnetIP(rest); ok && g.subnets[ip] != nil {
+		g.subnets[ip].Mark = mark
+		t.add(e, g.subnets[ip].Prefix)
+	}
+}
+
+// tagKey is the key of a tagAnnotation, from its attribute or its relative name.
+func tagKey(m aci.MO) string {
+	if k, ok := m.Attrs["key"]; ok {
+		return k
+	}
+	k, _ := strings.CutPrefix(m.DN.RN(), "annotationKey-[")
+	return strings.TrimSuffix(k, "]")
+}
+
+// contract notes a contract relation that came or went.
+func (g *epg) contract(m aci.MO) {
+	if m.Class != aci.ClassRsProv && m.Class != aci.ClassRsCons {
+		return
+	}
+	if m.Attrs["status"] == aci.StatusDeleted {
+		if g.exists { // those that go with their EPG are remembered, to be told of
+			delete(g.contracts, m.DN.RN())
+		}
+		return
+	}
+	g.contracts[m.DN.RN()] = struct{}{}
+}
+
+func newEPG() *epg {
+	return &epg{
+		contracts: map[string]struct{}{},
+		subnets:   map[string]*Subnet{},
+		vanished:  map[netip.Prefix]struct{}{},
+	}
+}

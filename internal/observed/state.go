@@ -1,0 +1,411 @@
+package observed
+
+import (
+	"iter"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/haystacknetworks/aci-sync/internal/aci"
+)
+
+// Mark is what is known of the owner mark of an object.
+type Mark struct {
+	Read  bool   // false: events said that the object was touched, or nothing was read yet
+	Value string // of the tagAnnotation aci-sync; "" for none
+}
+
+// Subnet is an l3extSubnet.
+type Subnet struct {
+	DN         aci.DN
+	Prefix     netip.Prefix
+	Name       string
+	Annotation string
+	Scope      aci.Scope
+	Mark       Mark
+}
+
+// ExtEPG is an l3extInstP. The attributes that aci-sync does not look at are not kept.
+type ExtEPG struct {
+	Annotation string
+	ExtMngdBy  string
+	Mark       Mark
+	// Revived: a POST of ours that meant to modify it made it.
+	Revived bool
+	// Judged: all of the EPG was read and nothing in it changed since. Only then Residue and
+	// Foreign say something.
+	Judged  bool
+	Residue []string // what is set or stands in it that neither we nor the APIC's defaults made
+	Foreign []string // prefixes of the subnets in it that are not ours
+}
+
+// Last is what an external EPG was when it was last there.
+type Last int
+
+// What an absent EPG was.
+const (
+	Never   Last = iota // not seen, or seen and forgotten
+	Ours                // it bore our mark
+	Foreign             // it bore no mark: its owner decides whether it comes back
+	Other               // it bore another cluster's mark: whoever claims it restores it
+)
+
+// State is what the APIC holds of the L3Outs that were folded. It is not safe for concurrent
+// use: it has one writer, who also answers questions about it.
+type State struct {
+	owner    aci.Owner
+	l3outs   map[aci.L3Out]*l3out
+	holders  map[netip.Prefix][]aci.ExtEPG // prefix -> EPGs that hold it
+	expected map[aci.DN]*expectation
+	pending  map[netip.Prefix]int // prefix -> subnets with an expectation
+	reading  map[aci.DN]*reading
+}
+
+type l3out struct {
+	complete bool
+	exists   bool
+	vrf      aci.VRF // zero when the relation does not resolve
+	epgs     map[string]*epg
+	paused   map[aci.DN]bool // the L3Out's DN, or an EPG's
+}
+
+type epg struct {
+	ExtEPG
+	exists    bool
+	last      Last
+	recorded  bool // ours, as known before its mark went
+	contracts map[string]struct{}
+	doubted   bool               // what it holds must be read again before anything is decided
+	subnets   map[string]*Subnet // by the ip as the APIC spells it
+	odd       int                // subnets that the APIC spells otherwise than we would
+	vanished  map[netip.Prefix]struct{}
+}
+
+// reading is a full read that is under way, with the events since it began.
+type reading struct {
+	events []event
+	gap    bool
+}
+
+// NewState returns a State that knows nothing. Marks of o are ours.
+func NewState(o aci.Owner) *State {
+	return &State{
+		owner:    o,
+		l3outs:   map[aci.L3Out]*l3out{},
+		holders:  map[netip.Prefix][]aci.ExtEPG{},
+		expected: map[aci.DN]*expectation{},
+		pending:  map[netip.Prefix]int{},
+		reading:  map[aci.DN]*reading{},
+	}
+}
+
+// Complete reports whether l was read whole and no event below it was lost since.
+func (s *State) Complete(l aci.L3Out) bool {
+	o := s.l3outs[l]
+	return o != nil && o.complete
+}
+
+// Exists reports whether l is on the fabric, as far as is known.
+func (s *State) Exists(l aci.L3Out) bool {
+	o := s.l3outs[l]
+	return o != nil && o.exists
+}
+
+// VRF returns the VRF that l belongs to; false while that is not known or does not resolve.
+func (s *State) VRF(l aci.L3Out) (aci.VRF, bool) {
+	o := s.l3outs[l]
+	if o == nil || o.vrf == (aci.VRF{}) {
+		return aci.VRF{}, false
+	}
+	return o.vrf, true
+}
+
+// Domain is the DN of the VRF in which prefixes of l must be unique, and the key under which
+// one writer works; l's own DN stands in while its VRF is not known.
+func (s *State) Domain(l aci.L3Out) aci.DN {
+	if v, ok := s.VRF(l); ok {
+		return v.DN()
+	}
+	return l.DN()
+}
+
+// L3Outs returns every L3Out that was folded, sorted, also those that do not exist.
+func (s *State) L3Outs() []aci.L3Out {
+	return slices.SortedFunc(maps.Keys(s.l3outs), aci.L3Out.Compare)
+}
+
+// ExtEPG returns the external EPG e; false when it is not there.
+func (s *State) ExtEPG(e aci.ExtEPG) (ExtEPG, bool) {
+	g := s.epg(e)
+	if g == nil || !g.exists {
+		return ExtEPG{}, false
+	}
+	return g.ExtEPG, true
+}
+
+// Last returns what e was when it was last there.
+func (s *State) Last(e aci.ExtEPG) Last {
+	if g := s.epg(e); g != nil {
+		return g.last
+	}
+	return Never
+}
+
+// Recorded reports whether e is known to have been ours in this run.
+func (s *State) Recorded(e aci.ExtEPG) bool {
+	g := s.epg(e)
+	return g != nil && g.recorded
+}
+
+// Contracts returns the RNs of the contract relations that e has, or had when it went.
+func (s *State) Contracts(e aci.ExtEPG) []string {
+	g := s.epg(e)
+	if g == nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(g.contracts))
+}
+
+// Subnet returns the subnet at p, however the APIC spells its prefix; of several spellings in
+// one EPG the one that aci-sync would use.
+func (s *State) Subnet(p aci.Place) (Subnet, bool) {
+	if g := s.epg(p.ExtEPG); g != nil {
+		if n := g.spelling(p.Prefix); n != nil {
+			return *n, true
+		}
+	}
+	return Subnet{}, false
+}
+
+// Subnets yields the subnets of e in no order.
+func (s *State) Subnets(e aci.ExtEPG) iter.Seq[Subnet] {
+	return func(yield func(Subnet) bool) {
+		if g := s.epg(e); g != nil {
+			for _, n := range g.subnets {
+				if !yield(*n) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// ExtEPGs returns the external EPGs of l that are there or were, sorted.
+func (s *State) ExtEPGs(l aci.L3Out) []aci.ExtEPG {
+	o := s.l3outs[l]
+	if o == nil {
+		return nil
+	}
+	var out []aci.ExtEPG
+	for name := range o.epgs {
+		out = append(out, aci.ExtEPG{L3Out: l, Name: name})
+	}
+	slices.SortFunc(out, aci.ExtEPG.Compare)
+	return out
+}
+
+// Holders returns the EPGs that hold a subnet with prefix p, whoever owns it, sorted.
+func (s *State) Holders(p netip.Prefix) []aci.ExtEPG { return s.holders[p] }
+
+// Vanished reports whether a subnet of ours at p was deleted by somebody else.
+func (s *State) Vanished(p aci.Place) bool {
+	if g := s.epg(p.ExtEPG); g != nil {
+		_, ok := g.vanished[p.Prefix]
+		return ok
+	}
+	return false
+}
+
+// Ours reports whether the mark m on the object d was read and is ours.
+func (s *State) Ours(m Mark, d aci.DN) bool { return m.Read && s.ours(m, d) }
+
+// ours also believes marks that must be read anew before anything is done about it.
+func (s *State) ours(m Mark, d aci.DN) bool { return m.Value == s.owner.Mark(d) }
+
+// Paused reports whether somebody paused e, or its L3Out.
+func (s *State) Paused(e aci.ExtEPG) bool {
+	o := s.l3outs[e.L3Out]
+	return o != nil && (o.paused[e.L3Out.DN()] || o.paused[e.DN()])
+}
+
+// SetPaused replaces what is known of the pause tags at and below l, and returns the places
+// that differ.
+func (s *State) SetPaused(l aci.L3Out, dns []aci.DN) []aci.Place {
+	o := s.l3out(l)
+	now := map[aci.DN]bool{}
+	for _, d := range dns {
+		now[d] = true
+	}
+	var t touched
+	for d := range merged(o.paused, now) {
+		if o.paused[d] == now[d] {
+			continue
+		}
+		for name, g := range o.epgs {
+			if e := (aci.ExtEPG{L3Out: l, Name: name}); d == l.DN() || d == e.DN() {
+				t.all(e, g)
+			}
+		}
+	}
+	o.paused = now
+	return t.sorted()
+}
+
+// Owned counts the subnets that bear our mark.
+func (s *State) Owned() int {
+	n := 0
+	for _, o := range s.l3outs {
+		for _, g := range o.epgs {
+			for _, sub := range g.subnets {
+				if s.ours(sub.Mark, sub.DN) {
+					n++
+				}
+			}
+		}
+	}
+	return n
+}
+
+// Marked reports whether anything at or below l bears our mark, or is expected to.
+func (s *State) Marked(l aci.L3Out) bool {
+	o := s.l3outs[l]
+	if o == nil {
+		return false
+	}
+	for name, g := range o.epgs {
+		if g.exists && s.ours(g.Mark, aci.ExtEPG{L3Out: l, Name: name}.DN()) {
+			return true
+		}
+		for _, n := range g.subnets {
+			if s.ours(n.Mark, n.DN) {
+				return true
+			}
+		}
+	}
+	for d := range s.expected {
+		if d.Within(l.DN()) {
+			return true
+		}
+	}
+	return false
+}
+
+// Forget drops all that is known of l.
+func (s *State) Forget(l aci.L3Out) {
+	if o := s.l3outs[l]; o != nil {
+		for name, g := range o.epgs {
+			s.clear(aci.ExtEPG{L3Out: l, Name: name}, g)
+		}
+		delete(s.l3outs, l)
+	}
+	delete(s.reading, l.DN())
+}
+
+// Release forgets what an absent EPG was, once no workload names it.
+func (s *State) Release(e aci.ExtEPG) {
+	if g := s.epg(e); g != nil && !g.exists {
+		delete(s.l3outs[e.L3Out].epgs, e.Name)
+	}
+}
+
+func (s *State) l3out(l aci.L3Out) *l3out {
+	o := s.l3outs[l]
+	if o == nil {
+		o = &l3out{epgs: map[string]*epg{}}
+		s.l3outs[l] = o
+	}
+	return o
+}
+
+func (s *State) epg(e aci.ExtEPG) *epg {
+	if o := s.l3outs[e.L3Out]; o != nil {
+		return o.epgs[e.Name]
+	}
+	return nil
+}
+
+// clear takes the subnets of e out of the index.
+func (s *State) clear(e aci.ExtEPG, g *epg) {
+	for ip := range g.subnets {
+		s.removeSubnet(e, g, ip)
+	}
+}
+
+func (s *State) addSubnet(e aci.ExtEPG, g *epg, ip string, n *Subnet) {
+	if g.subnets[ip] == nil {
+		if ip != n.Prefix.String() {
+			g.odd++
+		}
+		list := s.holders[n.Prefix]
+		if i, found := slices.BinarySearchFunc(list, e, aci.ExtEPG.Compare); !found {
+			s.holders[n.Prefix] = slices.Insert(slices.Clone(list), i, e)
+		}
+	}
+	g.subnets[ip] = n
+}
+
+func (s *State) removeSubnet(e aci.ExtEPG, g *epg, ip string) {
+	n := g.subnets[ip]
+	if n == nil {
+		return
+	}
+	delete(g.subnets, ip)
+	if ip != n.Prefix.String() {
+		g.odd--
+	}
+	if g.spelling(n.Prefix) != nil {
+		return
+	}
+	list := slices.DeleteFunc(slices.Clone(s.holders[n.Prefix]), func(f aci.ExtEPG) bool { return f == e })
+	if len(list) == 0 {
+		delete(s.holders, n.Prefix)
+	} else {
+		s.holders[n.Prefix] = list
+	}
+}
+
+// spelling returns the first of the subnets with prefix p, however the APIC spells them. The
+// APIC keeps host bits, so that one EPG can hold a prefix more than once.
+func (g *epg) spelling(p netip.Prefix) *Subnet {
+	if n := g.subnets[p.String()]; n != nil || g.odd == 0 {
+		return n
+	}
+	var found *Subnet
+	for _, n := range g.subnets {
+		if n.Prefix == p && (found == nil || n.DN < found.DN) {
+			found = n
+		}
+	}
+	return found
+}
+
+// touched collects places without duplicates.
+type touched map[aci.Place]struct{}
+
+func (t *touched) add(e aci.ExtEPG, p netip.Prefix) {
+	if *t == nil {
+		*t = touched{}
+	}
+	(*t)[aci.Place{ExtEPG: e, Prefix: p}] = struct{}{}
+}
+
+// all adds e and everything in it.
+func (t *touched) all(e aci.ExtEPG, g *epg) {
+	t.add(e, netip.Prefix{})
+	for _, n := range g.subnets {
+		t.add(e, n.Prefix)
+	}
+}
+
+func (t *touched) sorted() []aci.Place {
+	return slices.SortedFunc(maps.Keys(*t), aci.Place.Compare)
+}
+
+func merged[K comparable, V any](a, b map[K]V) map[K]V {
+	m := maps.Clone(a)
+	if m == nil {
+		m = map[K]V{}
+	}
+	maps.Copy(m, b)
+	return m
+}
