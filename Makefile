@@ -80,7 +80,7 @@ fmt-check:
 
 .PHONY: fix-check
 fix-check:
-	@$(GO) fix -diff ./... || { echo "go fix has something to modernize, run make fmt"; exit 1; }
+	@$(GO) fix -diff ./... || { echo "go fix is not happy; where it printed a diff, run make fmt"; exit 1; }
 
 .PHONY: tidy-check
 tidy-check:
