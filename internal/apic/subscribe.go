@@ -1,0 +1,448 @@
+package apic
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/haystacknetworks/aci-sync/internal/aci"
+)
+
+const (
+	// askedLifetime of a subscription costs an idle L3Out one refresh in a quarter of an
+	// hour. 900 s and up to 36,000 s are used in practice.
+	askedLifetime = 30 * time.Minute
+
+	// defaultLifetime of a subscription that asks for nothing.
+	defaultLifetime = 60 * time.Second
+
+	// socketPatience is how long Read waits for the WebSocket to open.
+	socketPatience = 10 * time.Second
+
+	// refreshPatience is when to repeat a refresh that got no proper answer.
+	refreshPatience = 5 * time.Second
+)
+
+// lifetimeTrust is what is known of refresh-timeout at this login. An APIC does not say
+// whether it honors it; a subscription that lives beyond the default lifetime does.
+//
+// Source: apic-rest.md 6.3: from APIC 4.0 on all nodes.
+type lifetimeTrust int
+
+const (
+	unproven lifetimeTrust = iota
+	honored
+	ignored
+)
+
+// subscription is the wish for the events of an L3Out. It stands in Client.subs until
+// Forget, whether the APIC has it or not.
+type subscription struct {
+	l3out aci.L3Out
+	turn  chan struct{} // holds a token while somebody subscribes
+
+	// Client.mu guards the fields below.
+	id         string // empty when the APIC has no subscription
+	start      time.Time
+	lifetime   time.Duration
+	asked      bool      // for lifetime; else it is the default
+	expires    time.Time // unless refreshed
+	due        time.Time // of the next refresh
+	refreshing bool
+}
+
+// Read reads everything of l that aci-sync knows: l3extOut, l3extRsEctx, l3extInstP,
+// l3extSubnet, fvRsProv, fvRsCons and tagAnnotation. Unless there is one, it makes a
+// subscription first, so that what changes while it reads arrives on Updates. No objects
+// mean that l does not exist; its creation is announced all the same.
+//
+// A subscription that is lost while Read is under way is an error, and a Gap. An answer
+// that contradicts itself is an error. It needs Run unless Options.ReadOnce, and waits up
+// to 10 s for the WebSocket to open.
+//
+// Source: apic-rest.md 6.1, 6.4.
+func (c *Client) Read(ctx context.Context, l aci.L3Out) (aci.Update, error) {
+	var sub *subscription
+	var id string
+	if !c.opts.ReadOnce {
+		var err error
+		if sub, id, err = c.subscribed(ctx, l); err != nil {
+			return aci.Update{}, err
+		}
+	}
+	objects, err := c.readL3Out(ctx, l)
+	if err != nil {
+		return aci.Update{}, err
+	}
+	if sub != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.subs[l] != sub || sub.id != id {
+			return aci.Update{}, fmt.Errorf("read %s: the subscription ended meanwhile", l.DN())
+		}
+	}
+	return aci.Update{Kind: aci.FullRead, Root: l.DN(), Objects: objects}, nil
+}
+
+// Forget drops the subscription of l: its events are no longer told and it is no longer
+// refreshed. The APIC has no call to end it; it expires there.
+func (c *Client) Forget(l aci.L3Out) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if sub := c.subs[l]; sub != nil {
+		sub.id = ""
+		delete(c.subs, l)
+	}
+	c.mail.forget(l.DN())
+	c.announce()
+}
+
+// subscribed returns the subscription of l with its present id, after making one if there
+// is none.
+func (c *Client) subscribed(ctx context.Context, l aci.L3Out) (*subscription, string, error) {
+	c.mu.Lock()
+	sub := c.subs[l]
+	if sub == nil {
+		sub = &subscription{l3out: l, turn: make(chan struct{}, 1)}
+		c.subs[l] = sub // from here on events are told, also those that come before the answer
+	}
+	c.mu.Unlock()
+
+	select {
+	case sub.turn <- struct{}{}:
+		defer func() { <-sub.turn }()
+	case <-ctx.Done():
+		return nil, "", fmt.Errorf("subscribe %s: %w", l.DN(), context.Cause(ctx))
+	}
+	for again := true; ; again = false {
+		c.mu.Lock()
+		id := sub.id
+		c.mu.Unlock()
+		if id != "" {
+			return sub, id, nil
+		}
+		if err := c.subscribe(ctx, sub, again); err != nil && (!again || !errors.Is(err, errReplaced)) {
+			return nil, "", err
+		}
+	}
+}
+
+// subscribe makes the subscription of sub on the open WebSocket. errReplaced means that the
+// session was renewed or the WebSocket lost, and that it is worth another attempt.
+func (c *Client) subscribe(ctx context.Context, sub *subscription, first bool) error {
+	r := request{op: "subscribe", dn: sub.l3out.DN(), path: moPath(sub.l3out.DN())}
+	s, own, err := c.openSocket(ctx)
+	if err != nil {
+		return r.wrap(err)
+	}
+	start := time.Now()
+	id, granted, err := c.subscribeFor(ctx, s, r, c.wantedLifetime(s))
+	e, answered := errors.AsType[*aci.Error](err)
+	noSocket := answered && e.Code == "405"
+	switch {
+	case err == nil:
+	case !first && (sessionRefused(err) || noSocket):
+		return c.useless(err)
+	case sessionRefused(err):
+		if _, err := c.renew(ctx, s, err); err != nil {
+			return r.wrap(err)
+		}
+		return errReplaced
+	case noSocket:
+		// Source: apic-rest.md 1.3: "unable to locate opened web socket. Please re-login to
+		// the application".
+		if _, err := c.login(ctx, s); err != nil {
+			return r.wrap(err)
+		}
+		return errReplaced
+	default:
+		return err
+	}
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.socket != own {
+		return r.wrap(errReplaced)
+	}
+	sub.id, sub.start, sub.asked, sub.lifetime = id, start, granted > 0, cmp.Or(granted, defaultLifetime)
+	c.schedule(sub, start)
+	c.announce()
+	return nil
+}
+
+// openSocket waits for the WebSocket of the present session.
+func (c *Client) openSocket(ctx context.Context) (*session, *socket, error) {
+	if _, err := c.login(ctx, nil); err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, socketPatience, errNoSocket)
+	defer cancel()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		switch {
+		case c.closed:
+			return nil, nil, errClosed
+		case c.socket != nil && c.session != nil && c.session.login == c.socket.login:
+			return c.session, c.socket, nil
+		}
+		if err := c.wait(ctx); err != nil {
+			if c.sockErr != nil {
+				err = fmt.Errorf("%w: %w", err, c.sockErr)
+			}
+			return nil, nil, err
+		}
+	}
+}
+
+var errNoSocket = fmt.Errorf("no WebSocket within %v: %w", socketPatience, context.DeadlineExceeded)
+
+// wantedLifetime is what to ask for with s, 0 for nothing: no longer than s lives.
+func (c *Client) wantedLifetime(s *session) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	d := askedLifetime
+	if !s.end.IsZero() {
+		d = min(d, time.Until(s.end).Truncate(time.Second))
+	}
+	if c.lifetime == ignored || d <= defaultLifetime {
+		return 0
+	}
+	return d
+}
+
+// subscribeFor subscribes for lifetime, 0 for the default, and returns what was granted. An
+// APIC that refuses the parameter is asked without it.
+//
+// The query has no pages: whether they would limit the events too is unverified. Only when
+// the answer would be too large is the first object asked for.
+//
+// Source: apic-rest.md 2.6 for the limit of an answer, 6.1 for pages in the subscriptions
+// of the APIC's GUI.
+func (c *Client) subscribeFor(
+	ctx context.Context, s *session, r request, lifetime time.Duration,
+) (id string, granted time.Duration, err error) {
+	for paged := false; ; {
+		params := []string{
+			"query-target=subtree", "target-subtree-class=" + strings.Join(classes, ","), "subscription=yes",
+		}
+		if lifetime > 0 {
+			params = append(params, refreshTimeout(lifetime))
+		}
+		if paged {
+			params = append(params, "page=0", "page-size=1")
+		}
+		r.query = query(params...)
+		err := c.exchange(ctx, s.member, s, r, func(status int, body io.Reader) (err error) {
+			id, err = subscriptionID(r, status, body)
+			return err
+		})
+		e, answered := errors.AsType[*aci.Error](err)
+		switch {
+		case !answered || e.Status != http.StatusBadRequest:
+			return id, lifetime, err
+		case strings.Contains(e.Text, "too big") && !paged:
+			paged = true
+		case lifetime > 0:
+			lifetime = 0
+			c.mu.Lock()
+			c.lifetime = ignored
+			c.mu.Unlock()
+		default:
+			return "", 0, err
+		}
+	}
+}
+
+func refreshTimeout(d time.Duration) string {
+	return "refresh-timeout=" + strconv.Itoa(int(d/time.Second))
+}
+
+// subscriptionID reads the id from the answer to a subscription. The objects, which may be
+// tens of thousands, are dropped undecoded: Read reads them in pages afterwards, so that
+// nothing can fall between the state of this answer and the first event. The rest of the
+// answer is read so that the connection can be used again.
+//
+// Source: apic-rest.md 2.1: subscriptionId stands before imdata.
+func subscriptionID(r request, status int, body io.Reader) (string, error) {
+	if status != http.StatusOK {
+		_, err := decode(r, status, body)
+		if err == nil {
+			err = &aci.Error{Op: r.op, DN: r.dn, Status: status, Text: "no subscription"}
+		}
+		return "", err
+	}
+	limited := io.LimitReader(body, maxBodyBytes)
+	head := make([]byte, 512)
+	n, err := io.ReadFull(limited, head)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return "", fmt.Errorf("%s: %w", r, err)
+	}
+	head = head[:n]
+	if id := idBefore(head); id != "" {
+		if _, err := io.Copy(io.Discard, limited); err != nil {
+			return "", fmt.Errorf("%s: %w", r, err)
+		}
+		return id, nil
+	}
+	// An error object, HTML, or an order of members that was never seen.
+	rep, err := decode(r, status, io.MultiReader(bytes.NewReader(head), limited))
+	if err != nil {
+		return "", err
+	}
+	if len(rep.SubscriptionIDs) == 0 || rep.SubscriptionIDs[0] == "" {
+		return "", incomplete(r, "no subscriptionId")
+	}
+	return rep.SubscriptionIDs[0], nil
+}
+
+// idBefore finds the subscriptionId that stands before imdata in head; "" when there is none.
+func idBefore(head []byte) string {
+	dec := json.NewDecoder(bytes.NewReader(head))
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return ""
+	}
+	for {
+		key, err := dec.Token()
+		if err != nil || key == "imdata" {
+			return ""
+		}
+		value, err := dec.Token()
+		if err != nil {
+			return ""
+		}
+		if id, ok := value.(string); ok && key == "subscriptionId" {
+			return id
+		}
+	}
+}
+
+// Until refresh-timeout is known to be honored, the first refresh comes when a subscription
+// with the default lifetime would be gone for certain: its answer tells.
+const (
+	minProof = defaultLifetime + 30*time.Second
+	maxProof = minProof + 10*time.Second
+)
+
+// schedule sets when sub, subscribed or refreshed at now, expires and is refreshed. c.mu
+// is held.
+func (c *Client) schedule(sub *subscription, now time.Time) {
+	sub.expires = now.Add(sub.lifetime)
+	switch {
+	case !sub.asked:
+		sub.due = now.Add(jitter(sub.lifetime*2/3, sub.lifetime*4/5))
+	case c.lifetime == unproven && sub.lifetime > 2*maxProof:
+		sub.due = now.Add(jitter(minProof, maxProof))
+	default:
+		sub.due = now.Add(jitter(sub.lifetime*2/5, sub.lifetime/2))
+	}
+}
+
+// lose takes note that the APIC no longer has sub. c.mu is held.
+func (c *Client) lose(sub *subscription) {
+	if sub.id == "" {
+		return
+	}
+	sub.id = ""
+	c.mail.put(aci.Update{Kind: aci.Gap, Root: sub.l3out.DN()})
+}
+
+// keepSubscriptions refreshes each subscription when it is due, until ctx ends.
+func (c *Client) keepSubscriptions(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for ctx.Err() == nil {
+		now := time.Now()
+		next := now.Add(time.Hour)
+		c.mu.Lock()
+		changed := c.changed
+		for _, sub := range c.subs {
+			switch {
+			case sub.id == "" || sub.refreshing:
+			case now.Before(sub.due):
+				if sub.due.Before(next) {
+					next = sub.due
+				}
+			default:
+				sub.refreshing = true
+				id, lifetime := sub.id, time.Duration(0)
+				if sub.asked {
+					lifetime = sub.lifetime
+				}
+				wg.Go(func() { c.keepSubscription(ctx, sub, id, lifetime) })
+			}
+		}
+		c.mu.Unlock()
+		timer := time.NewTimer(time.Until(next))
+		select {
+		case <-changed:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+}
+
+// keepSubscription refreshes the subscription id of sub. A refusal means that the APIC no
+// longer has it.
+//
+// Source: apic-rest.md 6.3: one id for each call; 400 "Subscription refresh timeout".
+func (c *Client) keepSubscription(ctx context.Context, sub *subscription, id string, lifetime time.Duration) {
+	params := []string{"id=" + id}
+	if lifetime > 0 {
+		params = append(params, refreshTimeout(lifetime))
+	}
+	r := request{op: "keep", dn: sub.l3out.DN(), path: "/api/subscriptionRefresh.json", query: query(params...)}
+	sent := time.Now()
+	s, err := c.login(ctx, nil)
+	if err == nil {
+		_, err = c.send(ctx, s, r)
+		if sessionRefused(err) {
+			// After a new login the subscription is gone with its WebSocket; after a mere
+			// refresh of the token the next attempt finds it.
+			if _, renewErr := c.renew(ctx, s, err); renewErr != nil {
+				err = renewErr
+			}
+		}
+	}
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	sub.refreshing = false
+	defer c.announce()
+	e, answered := errors.AsType[*aci.Error](err)
+	now := time.Now()
+	switch {
+	case sub.id != id: // lost meanwhile
+	case err == nil:
+		if lifetime > 0 && c.lifetime == unproven && sent.Sub(sub.start) >= minProof {
+			c.lifetime = honored
+			for _, other := range c.subs {
+				if other.id != "" && other.asked {
+					c.schedule(other, other.expires.Add(-other.lifetime))
+				}
+			}
+		}
+		c.schedule(sub, sent)
+	case answered && e.Status == http.StatusBadRequest:
+		if lifetime > 0 && c.lifetime == unproven {
+			c.lifetime = ignored
+		}
+		c.log.Warn("apic subscription ended", "dn", sub.l3out.DN(), "err", err)
+		c.lose(sub)
+	case !now.Before(sub.expires) && ctx.Err() == nil:
+		c.log.Warn("apic subscription expired", "dn", sub.l3out.DN(), "err", err)
+		c.lose(sub)
+	default:
+		sub.due = now.Add(jitter(refreshPatience, 2*refreshPatience))
+	}
+}
