@@ -133,13 +133,14 @@ func ParseVRF(d DN) (VRF, bool) {
 	return VRF{tenant, s}, true
 }
 
-// SubnetIP reads the ip of an RN "extsubnet-[ip]".
+// SubnetIP reads the ip of an RN "extsubnet-[ip]"; false when rn is anything else, also a
+// child of a subnet.
 func SubnetIP(rn string) (string, bool) {
 	s, ok := strings.CutPrefix(rn, "extsubnet-[")
-	if !ok {
+	if !ok || strings.IndexByte(s, ']') != len(s)-1 {
 		return "", false
 	}
-	return strings.CutSuffix(s, "]")
+	return s[:len(s)-1], true
 }
 
 var nameRule = regexp.MustCompile(`^[a-zA-Z0-9_.:-]{1,64}$`)

@@ -220,6 +220,7 @@ func (s *State) applySubnet(e aci.ExtEPG, rest string, o *l3out, ev event, t *to
 		s.addSubnet(e, g, ip, n)
 	}
 	n.merge(ev.mo.Attrs)
+	n.Touched = !ev.own && (n.Touched || written(ev.mo))
 	switch {
 	case ev.own && ev.mo.Attrs["status"] == aci.StatusCreated:
 		n.Mark = Mark{true, s.owner.Mark(n.DN)}

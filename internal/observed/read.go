@@ -158,7 +158,7 @@ func (s *State) installEPG(e aci.ExtEPG, now *epg, t *touched) {
 	}
 	for ip, n := range now.subnets {
 		s.meet(n.DN, true)
-		if old := was.subnets[ip]; old == nil || !old.equal(n) {
+		if n.follow(was.subnets[ip]) {
 			t.add(e, n.Prefix)
 		}
 		delete(was.vanished, n.Prefix)
@@ -198,16 +198,22 @@ func (s *State) installSubnet(e aci.ExtEPG, rest string, objects []aci.MO, t *to
 		}
 	}
 	s.meet(n.DN, true)
-	if old == nil || !old.equal(n) {
+	if n.follow(old) {
 		t.add(e, n.Prefix)
 	}
 	delete(g.vanished, n.Prefix)
 	s.addSubnet(e, g, ip, n)
 }
 
-func (n *Subnet) equal(m *Subnet) bool {
-	return n.DN == m.DN && n.Name == m.Name && n.Annotation == m.Annotation && n.Mark == m.Mark &&
-		slices.Equal(n.Scope, m.Scope)
+// follow compares what a read brought with what was known, nil for nothing, and reports
+// whether they differ.
+func (n *Subnet) follow(old *Subnet) bool {
+	if old == nil {
+		return true
+	}
+	edited := n.Name != old.Name || !slices.Equal(n.Scope, old.Scope)
+	n.Touched = old.Touched || edited
+	return edited || n.Annotation != old.Annotation || n.Mark != old.Mark
 }
 
 // meet drops the expectation of d that a read has met: a creation that is there, a deletion

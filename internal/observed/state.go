@@ -23,6 +23,7 @@ type Subnet struct {
 	Annotation string
 	Scope      aci.Scope
 	Mark       Mark
+	Touched    bool // somebody else wrote it since aci-sync last did
 }
 
 // ExtEPG is an l3extInstP. The attributes that aci-sync does not look at are not kept.

@@ -1,0 +1,467 @@
+package plan
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/haystacknetworks/aci-sync/internal/aci"
+	"github.com/haystacknetworks/aci-sync/internal/desired"
+	"github.com/haystacknetworks/aci-sync/internal/observed"
+)
+
+// Reasons of problems that a comparison finds.
+const (
+	ReasonL3OutMissing = "L3OutMissing"     // the tenant or the L3Out does not exist (yet)
+	ReasonNotAllowed   = "NotAllowed"       // --allow does not name the L3Out
+	ReasonPaused       = "Paused"           // somebody paused the EPG or its L3Out
+	ReasonForeignOwner = "ManagedElsewhere" // Nexus Dashboard Orchestrator manages the EPG
+	ReasonEPGGone      = "EPGGone"          // its owner deleted an EPG that is not ours
+	ReasonConflict     = "AddressConflict"  // another workload, or a foreign subnet, has the prefix
+	ReasonMoveWaits    = "MoveWaits"        // the address stays until its new place can take it
+	ReasonNotClassify  = "NotClassifying"   // a foreign subnet is used that lacks import-security
+)
+
+// Diff compares want and have at the given places and says what to do in one domain: the VRF,
+// or the L3Out that stands in for it, under whose key one writer works. The results do not
+// depend on the order of places. All L3Outs of the domain must be complete.
+//
+//	EPG                    | named by a workload            | named by none
+//	absent, never seen     | create, with our mark          | -
+//	absent, was ours       | create again (Restored)        | -
+//	absent, was foreign    | wait: its owner decides        | -
+//	absent, other cluster's| create                         | -
+//	bears our mark         | -                              | delete if nothing but ours is in it
+//	lost our mark          | mark alone (Unmarked)          | as to the left, then by its mark
+//	revived by our POST    | mark alone; delete if it was foreign and holds only ours
+//	foreign                | -                              | -
+//
+//	subnet, by prefix      | claimed, and the claim wins    | not claimed in this EPG, or lost
+//	absent                 | create (Claimed, Restored)     | -
+//	bears our mark         | put back name and scope flags  | delete, unless held or its new place cannot take it
+//	our annotation, no mark| mark alone (Unmarked)          | -
+//	foreign                | use it as it is                | -
+//
+// Whatever is paused, not allowed, managed elsewhere, in doubt, or under way already is left.
+func Diff(want *desired.State, have *observed.State, p Policy, domain aci.DN, places []aci.Place) Plan {
+	d := differ{
+		want: want, have: have, policy: p, domain: domain,
+		fates: map[aci.ExtEPG]fate{}, reads: map[aci.DN]struct{}{},
+		epgs: map[aci.ExtEPG]struct{}{}, whole: map[aci.ExtEPG]bool{},
+		plan: Plan{Problems: map[aci.Place][]desired.Problem{}, Kept: map[aci.ExtEPG][]string{}},
+	}
+	prefixes := map[netip.Prefix]struct{}{}
+	for _, q := range places {
+		if q.Prefix.IsValid() {
+			prefixes[q.Prefix] = struct{}{}
+		}
+		if q.ExtEPG != (aci.ExtEPG{}) && (!q.Prefix.IsValid() || !want.Named(q.ExtEPG)) && d.inDomain(q.ExtEPG) {
+			d.epgs[q.ExtEPG] = struct{}{}
+		}
+	}
+	for _, prefix := range slices.SortedFunc(maps.Keys(prefixes), netip.Prefix.Compare) {
+		d.prefix(prefix)
+	}
+	for _, e := range slices.SortedFunc(maps.Keys(d.epgs), aci.ExtEPG.Compare) {
+		d.epg(e)
+	}
+	d.plan.Changes = slices.DeleteFunc(d.plan.Changes, func(c Change) bool {
+		return c.Action == Delete && c.Place.Prefix.IsValid() && d.whole[c.Place.ExtEPG]
+	})
+	slices.SortStableFunc(d.plan.Changes, func(a, b Change) int { return a.Place.Compare(b.Place) })
+	d.plan.Reads = slices.Sorted(maps.Keys(d.reads))
+	return d.plan
+}
+
+// fate is what can become of an EPG as a place for subnets.
+type fate int
+
+const (
+	unsure  fate = iota // not known enough: decide nothing
+	barred              // a person must see to it; a problem says why
+	ready               // it is there
+	created             // this plan creates it
+	leaving             // we made it against its owner's will, and take it back
+)
+
+type differ struct {
+	want   *desired.State
+	have   *observed.State
+	policy Policy
+	domain aci.DN
+	fates  map[aci.ExtEPG]fate
+	reads  map[aci.DN]struct{}
+	epgs   map[aci.ExtEPG]struct{} // to be decided about as such
+	whole  map[aci.ExtEPG]bool     // deleted with all that is in them
+	plan   Plan
+}
+
+func (d *differ) inDomain(e aci.ExtEPG) bool { return d.have.Domain(e.L3Out) == d.domain }
+
+// fate works out, once, whether subnets can be written in e.
+func (d *differ) fate(e aci.ExtEPG) fate {
+	f, ok := d.fates[e]
+	if ok {
+		return f
+	}
+	f = unsure
+	switch g, exists := d.have.ExtEPG(e); {
+	case !d.policy.Allow.Allows(e.L3Out):
+		f = barred
+		d.problem(aci.Place{ExtEPG: e}, ReasonNotAllowed, "%s: --allow does not name the L3Out %s", e, e.L3Out)
+	case !d.have.Complete(e.L3Out):
+	case !d.have.Exists(e.L3Out):
+		f = barred
+		d.problem(aci.Place{ExtEPG: e}, ReasonL3OutMissing,
+			"%s: L3Out %s does not exist on the APIC; it is waited for", e, e.L3Out)
+	case d.have.Doubted(e):
+		d.reads[e.DN()] = struct{}{}
+	case d.have.Paused(e):
+		f = barred
+		d.problem(aci.Place{ExtEPG: e}, ReasonPaused, "%s: paused on the APIC by the tag %s", e, aci.PauseKey)
+	case exists && strings.Contains(g.ExtMngdBy, "msc"):
+		f = barred
+		d.problem(aci.Place{ExtEPG: e}, ReasonForeignOwner,
+			"%s: managed by Nexus Dashboard Orchestrator (extMngdBy %s), not written", e, g.ExtMngdBy)
+	case exists && g.Revived && g.Mark.Value == "" && d.have.Last(e) == observed.Foreign:
+		f = leaving
+	case exists:
+		f = ready
+	case d.have.Expected(e.DN()) == aci.StatusCreated:
+		f = ready // on its way
+	case d.have.Expected(e.DN()) == aci.StatusDeleted:
+	case !d.want.Named(e):
+	case d.have.Last(e) == observed.Foreign:
+		f = barred
+		d.problem(aci.Place{ExtEPG: e}, ReasonEPGGone,
+			"%s: the external EPG was not made by aci-sync and was deleted on the APIC; it is used again when it is there again", e)
+	default:
+		f = created
+		d.epgs[e] = struct{}{}
+	}
+	d.fates[e] = f
+	return f
+}
+
+func (d *differ) problem(at aci.Place, reason, format string, args ...any) {
+	msg := fmt.Sprintf(format, args...)
+	for _, w := range d.workloads(at) {
+		d.plan.Problems[at] = append(d.plan.Problems[at], desired.Problem{Ref: w, Reason: reason, Message: msg})
+	}
+}
+
+// workloads are who is told of a problem at a place.
+func (d *differ) workloads(at aci.Place) []desired.Ref {
+	if !at.Prefix.IsValid() {
+		return d.want.Workloads(at.ExtEPG)
+	}
+	c, _ := d.want.Claim(at)
+	return c.Workloads
+}
+
+// epg decides about an EPG as such; its subnets are decided by prefix.
+func (d *differ) epg(e aci.ExtEPG) {
+	f := d.fate(e)
+	g, exists := d.have.ExtEPG(e)
+	dn := e.DN()
+	switch {
+	case f == created:
+		reason := Claimed
+		if d.have.Last(e) == observed.Ours {
+			reason = Restored
+		}
+		d.plan.Changes = append(d.plan.Changes, Change{
+			Action: Create, Place: aci.Place{ExtEPG: e}, DN: dn, Mark: true, Reason: reason,
+			Attrs: map[string]string{"annotation": d.policy.Owner.Annotation()}, By: d.want.Workloads(e),
+		})
+	case !exists || d.have.Expected(dn) == aci.StatusDeleted:
+	case f == leaving:
+		d.deleteEPG(e, g, Revived)
+	case f != ready:
+	case g.Mark.Value == d.policy.Owner.Mark(dn):
+		if !d.want.Named(e) {
+			d.deleteEPG(e, g, Unclaimed)
+		}
+	case g.Mark.Value == "" && (g.Revived || d.have.Recorded(e) && d.leftByUs(e, g)):
+		if !g.Mark.Read {
+			d.reads[dn] = struct{}{}
+			return
+		}
+		d.plan.Changes = append(d.plan.Changes, Change{
+			Action: Update, Place: aci.Place{ExtEPG: e}, DN: dn, Mark: true, Reason: Unmarked,
+			By: d.want.Workloads(e),
+		})
+	}
+}
+
+// leftByUs reports whether an EPG recorded as ours, that bears no mark now, is still ours.
+func (d *differ) leftByUs(e aci.ExtEPG, g observed.ExtEPG) bool {
+	if g.Annotation == d.policy.Owner.Annotation() {
+		return true
+	}
+	for n := range d.have.Subnets(e) {
+		if n.Mark.Value == d.policy.Owner.Mark(n.DN) {
+			return true
+		}
+	}
+	return false
+}
+
+// deleteEPG deletes e when nothing is in it but what is ours and may go.
+func (d *differ) deleteEPG(e aci.ExtEPG, g observed.ExtEPG, reason Reason) {
+	if d.policy.UpsertOnly || d.want.Unknown() {
+		return
+	}
+	for n := range d.have.Subnets(e) {
+		if n.Mark.Value != d.policy.Owner.Mark(n.DN) {
+			continue // foreign, or not read: the judgement sees it
+		}
+		if d.have.Pending(n.Prefix) && d.have.Expected(n.DN) != aci.StatusDeleted {
+			return
+		}
+		if _, claimed := d.want.Claim(aci.Place{ExtEPG: e, Prefix: n.Prefix}); reason != Revived &&
+			(claimed || d.want.Held(n.Prefix) || !d.mayLeave(n.Prefix)) {
+			return
+		}
+	}
+	if !g.Judged {
+		d.reads[e.DN()] = struct{}{}
+		return
+	}
+	var why []string
+	for _, ip := range g.Foreign {
+		why = append(why, "subnet "+ip)
+	}
+	if !d.policy.DeleteUsed {
+		why = append(why, g.Residue...)
+	}
+	if len(why) > 0 {
+		d.plan.Kept[e] = why
+		return
+	}
+	d.whole[e] = true
+	c := Change{Action: Delete, Place: aci.Place{ExtEPG: e}, DN: e.DN(), Reason: reason}
+	for n := range d.have.Subnets(e) {
+		c.with = append(c.with, n.Prefix)
+	}
+	slices.SortFunc(c.with, netip.Prefix.Compare)
+	d.plan.Changes = append(d.plan.Changes, c)
+}
+
+// mayLeave reports whether an address can leave where it is: nobody claims it, or somebody
+// who does can take it.
+func (d *differ) mayLeave(p netip.Prefix) bool {
+	claimants := d.want.Claimants(p)
+	if len(claimants) == 0 {
+		return true
+	}
+	if w, ok := d.winner(p); ok {
+		return d.canTake(w, p)
+	}
+	return slices.ContainsFunc(claimants, func(e aci.ExtEPG) bool { return d.canTake(e, p) })
+}
+
+// canTake reports whether p is in e or can be put there.
+func (d *differ) canTake(e aci.ExtEPG, p netip.Prefix) bool {
+	if slices.Contains(d.have.Holders(p), e) {
+		return true
+	}
+	f := d.fate(e)
+	if d.inDomain(e) {
+		_, bar := d.bar(e, p)
+		return (f == ready || f == created) && !bar
+	}
+	return f == ready || f == created
+}
+
+// winner is the claimant of p in this domain that has it: the one that holds our marked
+// subnet already, else the one with the oldest workload.
+func (d *differ) winner(p netip.Prefix) (aci.ExtEPG, bool) {
+	var best aci.ExtEPG
+	var bestClaim desired.Claim
+	bestHolds, found := false, false
+	for _, e := range d.want.Claimants(p) {
+		if !d.inDomain(e) || !d.policy.Allow.Allows(e.L3Out) {
+			continue
+		}
+		c, _ := d.want.Claim(aci.Place{ExtEPG: e, Prefix: p})
+		n, there := d.have.Subnet(aci.Place{ExtEPG: e, Prefix: p})
+		holds := there && n.Mark.Value == d.policy.Owner.Mark(n.DN)
+		if !found || holds && !bestHolds || holds == bestHolds && older(c, bestClaim) {
+			best, bestClaim, bestHolds, found = e, c, holds, true
+		}
+	}
+	return best, found
+}
+
+func older(a, b desired.Claim) bool {
+	if !a.Since.Equal(b.Since) {
+		return a.Since.Before(b.Since)
+	}
+	x, y := a.Workloads[0], b.Workloads[0]
+	if x.Namespace != y.Namespace {
+		return x.Namespace < y.Namespace
+	}
+	return x.Name < y.Name
+}
+
+// bar finds a foreign subnet with prefix p and import-security in another EPG of the domain:
+// the APIC would accept ours and then program neither (F0467).
+func (d *differ) bar(e aci.ExtEPG, p netip.Prefix) (aci.ExtEPG, bool) {
+	for _, h := range d.have.Holders(p) {
+		if h == e || !d.inDomain(h) {
+			continue
+		}
+		n, _ := d.have.Subnet(aci.Place{ExtEPG: h, Prefix: p})
+		if n.Mark.Value != d.policy.Owner.Mark(n.DN) && n.Scope.Contains(aci.Scope{"import-security"}) {
+			return h, true
+		}
+	}
+	return aci.ExtEPG{}, false
+}
+
+// prefix decides about one address in this domain: what leaves, then what enters.
+func (d *differ) prefix(p netip.Prefix) {
+	if d.have.Pending(p) {
+		return // an event or a read will bring it here again
+	}
+	winner, won := d.winner(p)
+	left := true // nothing of ours stays elsewhere in the domain
+	for _, h := range d.have.Holders(p) {
+		if d.inDomain(h) && !(won && h == winner) {
+			left = d.leave(h, p) && left
+		}
+	}
+	for _, e := range d.want.Claimants(p) {
+		if won && e != winner && d.inDomain(e) && d.policy.Allow.Allows(e.L3Out) {
+			d.problem(aci.Place{ExtEPG: e, Prefix: p}, ReasonConflict,
+				"%s is claimed for %s too, which has it; it follows when that lets go", p.Addr(), winner)
+		} else if d.inDomain(e) {
+			d.fate(e) // tells what bars it
+		}
+	}
+	if !won {
+		return
+	}
+	place := aci.Place{ExtEPG: winner, Prefix: p}
+	if n, there := d.have.Subnet(place); there {
+		d.keep(place, n)
+	} else if left {
+		d.enter(place)
+	}
+}
+
+// leave deletes our subnet p from h, where it is not to be. It returns false when one of ours
+// stays there for now.
+func (d *differ) leave(h aci.ExtEPG, p netip.Prefix) bool {
+	n, _ := d.have.Subnet(aci.Place{ExtEPG: h, Prefix: p})
+	if n.Mark.Value != d.policy.Owner.Mark(n.DN) {
+		if !n.Mark.Read {
+			d.reads[n.DN] = struct{}{}
+			return false
+		}
+		return true // not ours: neither deleted nor waited for
+	}
+	reason := Unclaimed
+	if claimants := d.want.Claimants(p); len(claimants) > 0 {
+		reason = Moved
+	}
+	switch {
+	case d.want.Held(p), d.policy.UpsertOnly && reason != Moved:
+		return false
+	case !d.mayLeave(p):
+		for _, e := range d.want.Claimants(p) {
+			d.problem(aci.Place{ExtEPG: e, Prefix: p}, ReasonMoveWaits,
+				"%s stays in %s until %s can take it", p.Addr(), h, e)
+		}
+		return false
+	case d.fate(h) != ready:
+		return false
+	case !n.Mark.Read:
+		d.reads[n.DN] = struct{}{}
+		return false
+	}
+	d.plan.Changes = append(d.plan.Changes, Change{
+		Action: Delete, Place: aci.Place{ExtEPG: h, Prefix: p}, DN: n.DN, Reason: reason,
+	})
+	return true
+}
+
+// keep looks after a claimed subnet that is there.
+func (d *differ) keep(place aci.Place, n observed.Subnet) {
+	claim, _ := d.want.Claim(place)
+	owner := d.policy.Owner
+	change := Change{Action: Update, Place: place, DN: n.DN, Reason: Drifted, By: claim.By}
+	switch {
+	case n.Mark.Value == owner.Mark(n.DN):
+		change.Attrs, change.Before = map[string]string{}, map[string]string{}
+		if names := names(claim.By); !slices.Contains(names, n.Name) {
+			change.Attrs["name"], change.Before["name"] = names[0], n.Name
+			if n.Mark.Read && !n.Touched {
+				change.Reason = Renamed
+			}
+		}
+		if !n.Scope.Contains(d.policy.Scope) {
+			change.Attrs["scope"], change.Before["scope"] = n.Scope.Union(d.policy.Scope).String(), n.Scope.String()
+			change.Reason = Drifted
+		}
+		if len(change.Attrs) == 0 {
+			return
+		}
+	case n.Mark.Value == "" && n.Annotation == owner.Annotation():
+		change.Mark, change.Reason = true, Unmarked
+	case !n.Scope.Contains(aci.Scope{"import-security"}):
+		d.problem(place, ReasonNotClassify,
+			"%s is in %s as a subnet that is not ours and lacks import-security: its traffic is not classified", place.Prefix.Addr(), place.ExtEPG)
+		return
+	default:
+		return
+	}
+	if d.fate(place.ExtEPG) != ready {
+		return
+	}
+	if !n.Mark.Read {
+		d.reads[n.DN] = struct{}{}
+		return
+	}
+	d.plan.Changes = append(d.plan.Changes, change)
+}
+
+// enter creates a claimed subnet that is not there.
+func (d *differ) enter(place aci.Place) {
+	f := d.fate(place.ExtEPG)
+	if f != ready && f != created {
+		return
+	}
+	if h, bar := d.bar(place.ExtEPG, place.Prefix); bar {
+		d.problem(place, ReasonConflict,
+			"%s is in %s of the same VRF as a subnet that is not ours: the APIC would program neither", place.Prefix.Addr(), h)
+		return
+	}
+	claim, _ := d.want.Claim(place)
+	reason := Claimed
+	if f == ready && d.have.Vanished(place) || f == created && d.have.Last(place.ExtEPG) == observed.Ours {
+		reason = Restored
+	}
+	d.plan.Changes = append(d.plan.Changes, Change{
+		Action: Create, Place: place, DN: place.SubnetDN(place.Prefix), Mark: true, Reason: reason, By: claim.By,
+		Attrs: map[string]string{
+			"name":       names(claim.By)[0],
+			"scope":      d.policy.Scope.String(),
+			"annotation": d.policy.Owner.Annotation(),
+		},
+	})
+}
+
+// names are what a subnet may be called: NAMESPACE::NAME of who bears its address, cut to the
+// 64 characters that the APIC allows.
+func names(by []desired.Ref) []string {
+	out := make([]string, len(by))
+	for i, r := range by {
+		s := r.Namespace + "::" + r.Name
+		out[i] = s[:min(len(s), 64)]
+	}
+	return out
+}
