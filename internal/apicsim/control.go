@@ -1,0 +1,97 @@
+package apicsim
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"strconv"
+)
+
+// Control is a handler for scripts: faults and a look inside, without a login. It must
+// only be reachable by who may do anything.
+//
+//	POST   /sockets/close           cut every WebSocket
+//	POST   /sessions/expire         end every session
+//	POST   /events/drop?n=1&match=  lose the next n events of objects whose DN fits match
+//	POST   /faults                  arm a Fault (JSON)
+//	DELETE /faults                  disarm all
+//	POST   /mo/{dn}                 write a body, as Post
+//	DELETE /mo/{dn}                 delete, as Delete
+//	GET    /dump/{dn}               the tree, as Dump
+//	GET    /requests?after=0        the request log, one JSON object a line
+//	GET    /stats                   counts
+func (s *Sim) Control() http.Handler {
+	mux := http.NewServeMux()
+	done := func(w http.ResponseWriter, err error) {
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	}
+	mux.HandleFunc("POST /sockets/close", func(w http.ResponseWriter, _ *http.Request) {
+		s.CloseSockets()
+		done(w, nil)
+	})
+	mux.HandleFunc("POST /sessions/expire", func(w http.ResponseWriter, _ *http.Request) {
+		s.ExpireSessions()
+		done(w, nil)
+	})
+	mux.HandleFunc("POST /events/drop", func(w http.ResponseWriter, r *http.Request) {
+		n, err := number(r, "n", 1)
+		if err == nil {
+			err = s.DropEvents(n, r.URL.Query().Get("match"))
+		}
+		done(w, err)
+	})
+	mux.HandleFunc("POST /faults", func(w http.ResponseWriter, r *http.Request) {
+		var f Fault
+		err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&f)
+		if err == nil {
+			err = s.AddFault(f)
+		}
+		done(w, err)
+	})
+	mux.HandleFunc("DELETE /faults", func(w http.ResponseWriter, _ *http.Request) {
+		s.ClearFaults()
+		done(w, nil)
+	})
+	mux.HandleFunc("POST /mo/{dn...}", func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		if err == nil {
+			err = s.Post(r.PathValue("dn"), string(body))
+		}
+		done(w, err)
+	})
+	mux.HandleFunc("DELETE /mo/{dn...}", func(w http.ResponseWriter, r *http.Request) {
+		done(w, s.Delete(r.PathValue("dn")))
+	})
+	mux.HandleFunc("GET /dump/{dn...}", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, s.Dump(r.PathValue("dn")))
+	})
+	mux.HandleFunc("GET /requests", func(w http.ResponseWriter, r *http.Request) {
+		after, err := number(r, "after", 0)
+		if err != nil {
+			done(w, err)
+			return
+		}
+		enc := json.NewEncoder(w)
+		for _, q := range s.Requests(after) {
+			if enc.Encode(q) != nil {
+				return
+			}
+		}
+	})
+	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(s.Stats())
+	})
+	return mux
+}
+
+func number(r *http.Request, name string, otherwise int) (int, error) {
+	v := r.URL.Query().Get(name)
+	if v == "" {
+		return otherwise, nil
+	}
+	return strconv.Atoi(v)
+}

@@ -1,0 +1,351 @@
+package apicsim
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// session is one login. Tokens come and go with refreshes; the session ends at the end of
+// its life, with a logout, or when its last token expires.
+type session struct {
+	name      string // "s1", for the request log
+	user      *User
+	userName  string
+	id        string // sessionId of the login reply
+	challenge string // urlToken, "" unless asked for
+	start     time.Time
+	end       time.Time
+	tokens    map[string]time.Time // token -> when it expires
+	sockets   []*socket            // open, oldest first
+	subs      map[string]*subscription
+	timer     *time.Timer
+}
+
+// login answers aaaLogin. Source: apic-rest.md 1.1.
+func (s *Sim) login(c *call) response {
+	if c.method != http.MethodPost {
+		return fail(denied(http.StatusBadRequest, "aaaLogin takes a POST")) // unverified
+	}
+	if s.throttled() {
+		return fail(webServer(http.StatusServiceUnavailable))
+	}
+	o, err := parseBody(c.body)
+	if err != nil {
+		return fail(err)
+	}
+	if o.class != "aaaUser" {
+		return fail(refuse(400, "Invalid request. Can not contain child '%s' under parent 'aaaLogin'", o.class))
+	}
+	name, _ := o.attr("name")
+	pwd, _ := o.attr("pwd")
+	user := s.user(name, pwd)
+	if user == nil {
+		return fail(denied(http.StatusUnauthorized, textBadPassword))
+	}
+	now := time.Now()
+	s.logins++
+	sess := &session{
+		name: "s" + strconv.Itoa(s.logins), user: user, userName: user.Name,
+		id:    base64.StdEncoding.EncodeToString(random(16)),
+		start: now, end: now.Add(s.opts.SessionLife),
+		tokens: map[string]time.Time{}, subs: map[string]*subscription{},
+	}
+	if c.params["gui-token-request"] == "yes" {
+		sess.challenge = base64.RawURLEncoding.EncodeToString(random(24))
+	}
+	c.session = sess
+	return s.grant(sess, now)
+}
+
+// user checks a name, with or without a login domain, and a password.
+// Source: apic-rest.md 1.1, "apic:DOMAIN\user" and "apic#DOMAIN\user".
+func (s *Sim) user(name, pwd string) *User {
+	if strings.HasPrefix(name, "apic:") || strings.HasPrefix(name, "apic#") {
+		if _, after, ok := strings.Cut(name, `\`); ok {
+			name = after
+		}
+	}
+	for i := range s.opts.Users {
+		if u := &s.opts.Users[i]; u.Name == name && u.Password == pwd {
+			return u
+		}
+	}
+	return nil
+}
+
+// refresh answers aaaRefresh: an aaaLogin object with a new token. The token before it
+// stays valid until its own expiry unless Options.RefreshRevokes is set.
+//
+// Source: apic-rest.md 1.2. unverified: what becomes of the old token.
+func (s *Sim) refresh(c *call) response {
+	if s.throttled() {
+		return fail(webServer(http.StatusServiceUnavailable))
+	}
+	if s.opts.RefreshRevokes {
+		clear(c.session.tokens)
+	}
+	return s.grant(c.session, time.Now())
+}
+
+// grant gives a session a token and answers with it.
+func (s *Sim) grant(sess *session, now time.Time) response {
+	exp := now.Add(s.opts.TokenLife)
+	if exp.After(sess.end) {
+		exp = sess.end
+	}
+	token := s.newToken(sess, now, exp)
+	sess.tokens[token] = exp
+	s.tokens[token] = sess
+	if sess.timer != nil {
+		sess.timer.Stop()
+		delete(s.timers, sess.timer)
+	}
+	sess.timer = s.after(exp.Sub(now), func() { s.endSession(sess) })
+	s.sessions[sess] = true
+
+	attrs := []attribute{{"token", token}, {"siteFingerprint", s.fingerprint}}
+	if sess.challenge != "" {
+		attrs = append(attrs, attribute{"urlToken", sess.challenge})
+	}
+	attrs = append(attrs, []attribute{
+		{"refreshTimeoutSeconds", seconds(s.opts.TokenLife)},
+		{"maximumLifetimeSeconds", seconds(s.opts.SessionLife)},
+		{"guiIdleTimeoutSeconds", "1200"},
+		{"restTimeoutSeconds", "90"},
+		{"creationTime", strconv.FormatInt(now.Unix(), 10)},
+		{"firstLoginTime", strconv.FormatInt(sess.start.Unix(), 10)},
+		{"userName", sess.userName},
+		{"remoteUser", "false"},
+		{"unixUserId", "15374"},
+		{"sessionId", sess.id},
+		{"lastName", ""},
+		{"firstName", ""},
+		{"changePassword", "no"},
+		{"version", s.opts.Version},
+		{"buildTime", "Thu Jan 01 00:00:00 UTC 1970"},
+		{"node", "topology/pod-1/node-1"},
+	}...)
+	b := []byte(`{"aaaLogin":{"attributes":`)
+	b = appendPairs(b, attrs)
+	b = s.appendDomains(append(b, `,"children":[`...), sess.user)
+	b = append(b, `]}}`...)
+	r := ok(envelope(1, "", b))
+	r.cookie = "APIC-cookie=" + token + "; path=/; HttpOnly; Secure"
+	return r
+}
+
+// appendDomains writes what the user may read and write, as in login_2.0_full.json.
+//
+// unverified: the names of domains and roles of a user who is restricted to tenants.
+func (s *Sim) appendDomains(b []byte, u *User) []byte {
+	tenants := u.Tenants
+	domains := u.Tenants
+	if u.all() {
+		domains = []string{"all"}
+		for _, n := range s.fabric.lookup("uni").sorted() {
+			if n.class.name == "fvTenant" {
+				tenants = append(tenants, n.attr("name"))
+			}
+		}
+	}
+	role := "admin"
+	if u.ReadOnly {
+		role = "read-all"
+	}
+	write := role
+	if u.ReadOnly {
+		write = ""
+	}
+	for _, d := range domains {
+		b = append(b, `{"aaaUserDomain":{"attributes":`...)
+		b = appendPairs(b, []attribute{{"name", d}, {"rolesR", role}, {"rolesW", write}})
+		b = append(b, `,"children":[{"aaaReadRoles":{"attributes":{}}},{"aaaWriteRoles":{"attributes":{}`...)
+		if write != "" {
+			b = append(b, `,"children":[{"role":{"attributes":`...)
+			b = append(appendPairs(b, []attribute{{"name", write}}), `}}]`...)
+		}
+		b = append(b, `}}]}},`...)
+	}
+	for i, t := range tenants {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, `{"DnDomainMapEntry":{"attributes":`...)
+		b = appendPairs(b, []attribute{{"dn", "uni/tn-" + t}, {"readPrivileges", role}, {"writePrivileges", write}})
+		b = append(b, `}}`...)
+	}
+	return b
+}
+
+func appendPairs(b []byte, attrs []attribute) []byte {
+	b = append(b, '{')
+	for i, a := range attrs {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(appendString(b, a.name), ':')
+		b = appendString(b, a.value)
+	}
+	return append(b, '}')
+}
+
+func seconds(d time.Duration) string { return strconv.Itoa(int(d / time.Second)) }
+
+// logout ends the session at once. Source: apic-rest.md 1.2; old documents say that it
+// does not. unverified: that a name other than the session's is refused.
+func (s *Sim) logout(c *call) response {
+	if c.method != http.MethodPost {
+		return fail(denied(http.StatusBadRequest, "aaaLogout takes a POST"))
+	}
+	o, err := parseBody(c.body)
+	if err != nil {
+		return fail(err)
+	}
+	if name, _ := o.attr("name"); o.class != "aaaUser" || (name != c.session.userName && s.bareName(name) != c.session.userName) {
+		return fail(refuse(400, "Invalid request. Not the user of this session"))
+	}
+	s.endSession(c.session)
+	return ok(envelope(0, "", nil))
+}
+
+func (s *Sim) bareName(name string) string {
+	if _, after, ok := strings.Cut(name, `\`); ok {
+		return after
+	}
+	return name
+}
+
+// domains answers aaaListDomains, the one call that needs no login.
+// Source: apic-rest.md 1.1. unverified: the shape.
+func (s *Sim) domains() response {
+	return ok(envelope(1, "", []byte(`{"name":"DefaultAuth","type":"DefaultAuth"}`)))
+}
+
+func (s *Sim) endSession(sess *session) {
+	if sess.timer != nil {
+		sess.timer.Stop()
+		delete(s.timers, sess.timer)
+	}
+	for t := range sess.tokens {
+		delete(s.tokens, t)
+	}
+	delete(s.sessions, sess)
+	for id := range sess.subs {
+		delete(s.subs, id)
+	}
+	clear(sess.subs)
+	for _, k := range sess.sockets {
+		k.close()
+	}
+}
+
+// authenticate finds the session of a request from its cookie, or the answer that refuses
+// it. twice reports a cookie that stands in the request twice.
+//
+// Source: apic-rest.md 1.1 (names and junk in the cookie) and 1.3.
+func (s *Sim) authenticate(r *http.Request, params map[string]string) (sess *session, twice bool, err *wireError) {
+	token, n := "", 0
+	for _, h := range r.Header["Cookie"] {
+		for part := range strings.SplitSeq(h, ";") {
+			k, v, _ := strings.Cut(strings.TrimSpace(part), "=")
+			if strings.EqualFold(k, "APIC-cookie") {
+				token = v
+				n++
+			}
+		}
+	}
+	if n == 0 || token == "" {
+		return nil, false, denied(http.StatusForbidden, textNoCookie)
+	}
+	sess = s.bearer(token)
+	if sess == nil {
+		return nil, false, denied(http.StatusForbidden, textTokenTimeout)
+	}
+	// Source: apic-rest.md 1.1. unverified: the text for a missing challenge.
+	if sess.challenge != "" && r.Header.Get("APIC-Challenge") != sess.challenge && params["challenge"] != sess.challenge {
+		return nil, false, denied(http.StatusForbidden, textTokenTimeout)
+	}
+	return sess, n > 1, nil
+}
+
+// bearer returns the session of a token that is valid now, or nil.
+func (s *Sim) bearer(token string) *session {
+	sess := s.tokens[token]
+	if sess == nil {
+		return nil
+	}
+	if exp, ok := sess.tokens[token]; !ok || !time.Now().Before(exp) {
+		delete(sess.tokens, token)
+		delete(s.tokens, token)
+		return nil
+	}
+	return sess
+}
+
+// newToken makes a JWT as APIC 5 does, or with Options.OpaqueTokens one of older releases,
+// which holds + / and =. Source: apic-rest.md 1.1; payload login_5.2_jwt_decoded.json.
+func (s *Sim) newToken(sess *session, now, exp time.Time) string {
+	if s.opts.OpaqueTokens {
+		return "+/" + base64.StdEncoding.EncodeToString(random(127)) // 127 bytes end in "="
+	}
+	type claim struct {
+		Domain string `json:"domain"`
+		RolesR int    `json:"rolesR"`
+		RolesW int    `json:"rolesW"`
+	}
+	enc := func(v any) string {
+		b, err := json.Marshal(v)
+		if err != nil {
+			return ""
+		}
+		return base64.RawURLEncoding.EncodeToString(b)
+	}
+	header := enc(struct {
+		Alg string `json:"alg"`
+		Kid string `json:"kid"`
+		Typ string `json:"typ"`
+	}{"RS256", s.fingerprint, "jwt"})
+	claims := enc(struct {
+		RBAC      []claim `json:"rbac"`
+		Iss       string  `json:"iss"`
+		User      string  `json:"username"`
+		UserID    int     `json:"userid"`
+		UserFlags int     `json:"userflags"`
+		Iat       int64   `json:"iat"`
+		Exp       int64   `json:"exp"`
+		Session   string  `json:"sessionid"`
+	}{[]claim{{"all", 0, 1}}, "ACI APIC", sess.userName, 15374, 0, now.Unix(), exp.Unix(), sess.id})
+	return header + "." + claims + "." + base64.RawURLEncoding.EncodeToString(random(64))
+}
+
+func random(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails: the runtime ends the program instead
+	return b
+}
+
+// throttled counts logins and refreshes against Options.LoginRate.
+// Source: apic-rest.md 7, commHttps.throttleRate. unverified: that there is no burst.
+func (s *Sim) throttled() bool {
+	if s.opts.LoginRate <= 0 {
+		return false
+	}
+	now := time.Now()
+	recent := s.loginTimes[:0]
+	for _, t := range s.loginTimes {
+		if now.Sub(t) < time.Second {
+			recent = append(recent, t)
+		}
+	}
+	s.loginTimes = recent
+	if len(recent) >= s.opts.LoginRate {
+		return true
+	}
+	s.loginTimes = append(s.loginTimes, now)
+	return false
+}

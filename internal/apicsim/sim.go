@@ -1,0 +1,279 @@
+package apicsim
+
+import (
+	"cmp"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Options set up a fabric. The zero value is a fresh one with user admin, password
+// "apic-sim", the lifetimes of a real APIC and no throttling.
+type Options struct {
+	Users   []User // nil is {admin, apic-sim}
+	Version string // "" is 6.0(9c), the release whose class metadata the simulator follows
+
+	TokenLife        time.Duration // of a token that is not refreshed; 0 is 600 s
+	SessionLife      time.Duration // from login, whatever is refreshed; 0 is 24 h
+	SubscriptionLife time.Duration // without refresh-timeout; 0 is 60 s
+	LoginRate        int           // logins and refreshes per second before 503; 0 is no limit (a real APIC: 2)
+	Latency          time.Duration // added to every request
+	DeployDelay      time.Duration // until a new external EPG is configSt=applied; 0 is 200 ms, negative is never
+
+	OpaqueTokens     bool // tokens of APIC 4 and older: base64 with + / =
+	RefreshRevokes   bool // a refresh ends the tokens before it; else they live on to their own expiry
+	NoRefreshTimeout bool // ignore refresh-timeout, as before APIC 4.0
+	ModifyCreates    bool // status=modified on an absent object creates it; else 102. Not known of a real APIC
+	ObserveTags      bool // push changes of tagAnnotation and tagTag; metadata says isObservable=false
+
+	MaxResult   int       // objects in an answer before "dataset is too big"; 0 is 100,000
+	SocketQueue int       // events that may wait for a slow reader before its socket is closed; 0 is 200,000
+	RequestLog  io.Writer // one JSON object per request and line; nil is none
+}
+
+// Sim is a simulated APIC: an http.Handler. Safe for concurrent use. Close it.
+type Sim struct {
+	opts        Options
+	fingerprint string
+	running     sync.WaitGroup // open sockets
+
+	mu         sync.Mutex // guards the fields below
+	closed     bool
+	fabric     *fabric
+	sessions   map[*session]bool
+	tokens     map[string]*session
+	subs       map[string]*subscription // id -> subscription, of all sessions
+	timers     map[*time.Timer]bool
+	faults     []*armed
+	drops      []*dropping
+	logins     int
+	loginTimes []time.Time
+	subscribed int
+	requests   []Request
+	seq        int
+}
+
+// keptRequests bounds what Requests remembers.
+const keptRequests = 100_000
+
+// New makes a fabric as it is after set-up: tenants common, infra and mgmt, the default
+// VRF in common, one controller.
+func New(o Options) *Sim {
+	if o.Users == nil {
+		o.Users = []User{{Name: "admin", Password: "apic-sim"}}
+	}
+	o.Version = cmp.Or(o.Version, "6.0(9c)")
+	o.TokenLife = cmp.Or(o.TokenLife, 600*time.Second)
+	o.SessionLife = cmp.Or(o.SessionLife, 24*time.Hour)
+	o.SubscriptionLife = cmp.Or(o.SubscriptionLife, 60*time.Second)
+	o.DeployDelay = cmp.Or(o.DeployDelay, 200*time.Millisecond)
+	o.MaxResult = cmp.Or(o.MaxResult, 100_000)
+	o.SocketQueue = cmp.Or(o.SocketQueue, 200_000)
+	s := &Sim{
+		opts:        o,
+		fingerprint: base64.RawURLEncoding.EncodeToString(random(24)),
+		fabric:      newFabric(),
+		sessions:    map[*session]bool{},
+		tokens:      map[string]*session{},
+		subs:        map[string]*subscription{},
+		timers:      map[*time.Timer]bool{},
+	}
+	s.furnish()
+	return s
+}
+
+// furnish makes what every fabric has.
+func (s *Sim) furnish() {
+	t := s.begin()
+	var add func(parent *node, class, value string) *node
+	add = func(parent *node, class, value string) *node {
+		c := schema[class]
+		n := t.create(parent, c, c.rn(value), strings.TrimPrefix(parent.dn+"/"+c.rn(value), "/"))
+		n.system = true
+		return n
+	}
+	put := func(n *node, attrs ...string) {
+		for i := 0; i+1 < len(attrs); i += 2 {
+			n.attrs[n.class.find(attrs[i])] = attrs[i+1]
+		}
+	}
+	uni := add(s.fabric.top, "polUni", "")
+	common := add(uni, "fvTenant", "common")
+	infra := add(uni, "fvTenant", "infra")
+	mgmt := add(uni, "fvTenant", "mgmt")
+	add(common, "fvCtx", "default")
+	put(add(infra, "fvCtx", "overlay-1"), "scope", "16777199", "seg", "16777199") // Source: imdata_fvCtx.json
+	add(mgmt, "fvCtx", "inb")
+	add(mgmt, "fvCtx", "oob")
+
+	at := add(add(add(s.fabric.top, "fabricTopology", ""), "fabricPod", "1"), "fabricNode", "1")
+	put(at, "name", "apic1", "role", "controller", "fabricSt", "unknown", "version", s.opts.Version)
+	sys := add(at, "topSystem", "")
+	put(sys, "id", "1", "name", "apic1", "role", "controller", "podId", "1", "state", "in-service",
+		"version", s.opts.Version, "fabricDomain", "apic-sim",
+		"lastRebootTime", time.Now().Format("2006-01-02T15:04:05.000-07:00"))
+	put(add(add(sys, "firmwareCtrlrFwStatusCont", ""), "firmwareCtrlrRunning", ""), "version", s.opts.Version)
+	t.settle()
+	t.commit()
+}
+
+// Close ends sessions, sockets and timers, and waits for the sockets to be gone. Requests
+// after it are answered 502.
+func (s *Sim) Close() {
+	s.mu.Lock()
+	s.closed = true
+	s.expireSessions()
+	for t := range s.timers {
+		t.Stop()
+	}
+	clear(s.timers)
+	s.mu.Unlock()
+	s.running.Wait()
+}
+
+// Post writes a body as POST /api/mo/{dn}.json does, without a session. It is announced
+// like any other write, and does not appear among Requests. dn "" takes the place from the
+// body. The error tells HTTP status, code and text.
+func (s *Sim) Post(dn, body string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, _, err := s.write(dn, []byte(body), nil); err != nil {
+		return fmt.Errorf("post %s: %w", dn, err)
+	}
+	return nil
+}
+
+// Delete removes an object and all below it as DELETE does, without a session.
+func (s *Sim) Delete(dn string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := s.remove(dn, nil); err != nil {
+		return fmt.Errorf("delete %s: %w", dn, err)
+	}
+	return nil
+}
+
+// Seed writes a JSON array of bodies, or a single one, each to where its dn says or below
+// uni. The first that is refused stops it; those before it stay.
+func (s *Sim) Seed(data []byte) error {
+	var bodies []json.RawMessage
+	if err := json.Unmarshal(data, &bodies); err != nil {
+		bodies = []json.RawMessage{data}
+	}
+	for i, b := range bodies {
+		if err := s.Post("uni", string(b)); err != nil {
+			return fmt.Errorf("seed body %d: %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+// Lookup returns the attributes of an object, dn and rn included.
+func (s *Sim) Lookup(dn string) (map[string]string, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, err := parsePath(dn)
+	if err != nil {
+		return nil, false
+	}
+	n := s.fabric.find(p)
+	if n == nil || n == s.fabric.top {
+		return nil, false
+	}
+	attrs := map[string]string{"dn": n.dn, "rn": n.rn}
+	for i, p := range n.class.props {
+		attrs[p.name] = n.attrs[i]
+	}
+	return attrs, true
+}
+
+// Dump lists the objects at and below dn ("uni" for all policy), sorted by DN, one a line:
+// DN, class, and of its properties those that somebody set to something else than the
+// default, with tDn and state of relations. It holds nothing that differs between runs.
+func (s *Sim) Dump(dn string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, err := parsePath(dn)
+	if err != nil {
+		return ""
+	}
+	n := s.fabric.find(p)
+	if n == nil || n == s.fabric.top {
+		return ""
+	}
+	var all []*node
+	n.walk(func(k *node) { all = append(all, k) })
+	slices.SortFunc(all, func(a, b *node) int { return strings.Compare(a.dn, b.dn) })
+	var b strings.Builder
+	for _, k := range all {
+		b.WriteString(k.dn + " " + k.class.name)
+		for i, p := range k.class.props {
+			v := k.attrs[i]
+			if (p.access == config && v != p.def) || ((p.name == "tDn" || p.name == "state") && p.access == readOnly && v != p.def) {
+				b.WriteString(" " + p.name + "=" + strconv.Quote(v))
+			}
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// Stats counts what is there now.
+type Stats struct {
+	Sessions, Sockets, Subscriptions, Objects int
+	Classes                                   map[string]int // objects by class
+}
+
+// Stats returns counts of sessions, open sockets, live subscriptions and objects.
+func (s *Sim) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := Stats{Sessions: len(s.sessions), Classes: map[string]int{}}
+	for sess := range s.sessions {
+		st.Sockets += len(sess.sockets)
+	}
+	now := time.Now()
+	for _, sub := range s.subs {
+		if now.Before(sub.expires) {
+			st.Subscriptions++
+		}
+	}
+	for c, list := range s.fabric.byClass {
+		if len(list) > 0 {
+			st.Classes[c.name] = len(list)
+			st.Objects += len(list)
+		}
+	}
+	return st
+}
+
+// Requests returns the requests since New or since sequence number after, in order: the
+// last 100,000 of them.
+func (s *Sim) Requests(after int) []Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, _ := slices.BinarySearchFunc(s.requests, after+1, func(r Request, seq int) int { return cmp.Compare(r.Seq, seq) })
+	return slices.Clone(s.requests[i:])
+}
+
+// log keeps a request. The lock is held, so the log is in the order of the work.
+func (s *Sim) log(r Request) {
+	s.seq++
+	r.Seq, r.Time = s.seq, time.Now()
+	if len(s.requests) >= 2*keptRequests {
+		s.requests = slices.Clone(s.requests[keptRequests:])
+	}
+	s.requests = append(s.requests, r)
+	if s.opts.RequestLog == nil {
+		return
+	}
+	enc := json.NewEncoder(s.opts.RequestLog)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(r) // a full disk must not change what the APIC does
+}
