@@ -198,19 +198,22 @@ func (s *State) named(w *workload, selected bool) *aci.ExtEPG {
 	return &w.target.EPG
 }
 
-// retarget moves w from the EPG it named to the one it names now, and its Pods with it.
-// Services are the caller's: they may be shared.
+// retarget moves w from the EPG it named to the one it names now, and its Pods with it. An EPG
+// is touched when its first workload comes or its last one goes. Services are the caller's:
+// they may be shared.
 func (s *State) retarget(w *workload, was *aci.ExtEPG, t *Touched) {
 	t.Workloads = append(t.Workloads, w.ref)
 	is := s.named(w, s.selected(w.ref.Namespace))
 	if is != nil {
-		g := s.epg(*is)
-		g.workloads[w] = struct{}{}
-		t.Places = append(t.Places, aci.Place{ExtEPG: *is})
+		if !s.Named(*is) {
+			t.Places = append(t.Places, aci.Place{ExtEPG: *is})
+		}
+		s.epg(*is).workloads[w] = struct{}{}
 	}
 	if was != nil && (is == nil || *is != *was) {
-		delete(s.epg(*was).workloads, w)
-		t.Places = append(t.Places, aci.Place{ExtEPG: *was})
+		if delete(s.epg(*was).workloads, w); !s.Named(*was) {
+			t.Places = append(t.Places, aci.Place{ExtEPG: *was})
+		}
 	}
 	for p := range w.pods {
 		s.givePod(p, t)

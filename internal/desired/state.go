@@ -211,6 +211,9 @@ func (s *State) Places(e aci.ExtEPG) iter.Seq[aci.Place] {
 	}
 }
 
+// AllWorkloads returns every workload that was folded, annotated or not, sorted.
+func (s *State) AllWorkloads() []Ref { return slices.SortedFunc(maps.Keys(s.byName), Ref.Compare) }
+
 // Target returns what the workload asks for.
 func (s *State) Target(r Ref) (aci.ExtEPG, bool) {
 	w := s.byName[r]

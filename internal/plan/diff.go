@@ -125,13 +125,13 @@ func (d *differ) fate(e aci.ExtEPG) fate {
 		f = barred
 		d.problem(aci.Place{ExtEPG: e}, ReasonForeignOwner,
 			"%s: managed by Nexus Dashboard Orchestrator (extMngdBy %s), not written", e, g.ExtMngdBy)
+	case d.have.Expected(e.DN()) == aci.StatusDeleted:
 	case exists && g.Revived && g.Mark.Value == "" && d.have.Last(e) == observed.Foreign:
 		f = leaving
 	case exists:
 		f = ready
 	case d.have.Expected(e.DN()) == aci.StatusCreated:
 		f = ready // on its way
-	case d.have.Expected(e.DN()) == aci.StatusDeleted:
 	case !d.want.Named(e):
 	case d.have.Last(e) == observed.Foreign:
 		f = barred
@@ -174,9 +174,9 @@ func (d *differ) epg(e aci.ExtEPG) {
 		}
 		d.plan.Changes = append(d.plan.Changes, Change{
 			Action: Create, Place: aci.Place{ExtEPG: e}, DN: dn, Mark: true, Reason: reason,
-			Attrs: map[string]string{"annotation": d.policy.Owner.Annotation()}, By: d.want.Workloads(e),
+			Attrs: map[string]string{"annotation": d.policy.Owner.Annotation()}, By: d.want.Workloads(e), For: d.want.Workloads(e),
 		})
-	case !exists || d.have.Expected(dn) == aci.StatusDeleted:
+	case !exists:
 	case f == leaving:
 		d.deleteEPG(e, g, Revived)
 	case f != ready:
@@ -191,7 +191,7 @@ func (d *differ) epg(e aci.ExtEPG) {
 		}
 		d.plan.Changes = append(d.plan.Changes, Change{
 			Action: Update, Place: aci.Place{ExtEPG: e}, DN: dn, Mark: true, Reason: Unmarked,
-			By: d.want.Workloads(e),
+			By: d.want.Workloads(e), For: d.want.Workloads(e),
 		})
 	}
 }
@@ -393,7 +393,7 @@ func (d *differ) leave(h aci.ExtEPG, p netip.Prefix) bool {
 func (d *differ) keep(place aci.Place, n observed.Subnet) {
 	claim, _ := d.want.Claim(place)
 	owner := d.policy.Owner
-	change := Change{Action: Update, Place: place, DN: n.DN, Reason: Drifted, By: claim.By}
+	change := Change{Action: Update, Place: place, DN: n.DN, Reason: Drifted, By: claim.By, For: claim.Workloads}
 	switch {
 	case n.Mark.Value == owner.Mark(n.DN):
 		change.Attrs, change.Before = map[string]string{}, map[string]string{}
@@ -446,7 +446,7 @@ func (d *differ) enter(place aci.Place) {
 		reason = Restored
 	}
 	d.plan.Changes = append(d.plan.Changes, Change{
-		Action: Create, Place: place, DN: place.SubnetDN(place.Prefix), Mark: true, Reason: reason, By: claim.By,
+		Action: Create, Place: place, DN: place.SubnetDN(place.Prefix), Mark: true, Reason: reason, By: claim.By, For: claim.Workloads,
 		Attrs: map[string]string{
 			"name":       names(claim.By)[0],
 			"scope":      d.policy.Scope.String(),

@@ -49,7 +49,8 @@ type Change struct {
 	Before map[string]string // of an Update: what the attributes are now
 	Mark   bool              // the owner mark is written: with a Create, or alone
 	Reason Reason
-	By     []desired.Ref // who asks for it
+	By     []desired.Ref // the Pods and Services that bear it; of an EPG, the workloads
+	For    []desired.Ref // the workloads that ask for it
 
 	with []netip.Prefix // of the Delete of an EPG: what goes with it
 }

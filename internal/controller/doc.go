@@ -1,0 +1,13 @@
+// Package controller is the loop: what changed, on either side, becomes dirty places; a worker
+// per VRF compares them, writes the difference in few POSTs and waits to hear of it.
+//
+// One way in, one way out:
+//
+//	Kubernetes object → desired.State.Fold ┐
+//	                                       ├→ dirty places → plan.Diff → POST → event ┐
+//	APIC answer, event → observed.State.Fold ┘←──────────────────────────────────────────┘
+//
+// Both folds sit under one lock and are quick; requests are made outside it. A place is a
+// prefix in an external EPG, or the EPG itself; places are kept by domain, which is the VRF, so
+// that one worker at a time writes where prefixes must be unique.
+package controller

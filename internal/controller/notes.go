@@ -1,0 +1,109 @@
+package controller
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/haystacknetworks/aci-sync/internal/aci"
+	"github.com/haystacknetworks/aci-sync/internal/desired"
+	"github.com/haystacknetworks/aci-sync/internal/plan"
+)
+
+// Reasons of Kubernetes Events that are not problems of a plan.
+const (
+	ReasonSynced   = "Synced"        // subnets of the workload were added
+	ReasonReverted = "DriftReverted" // what somebody changed or deleted on the APIC was put back
+	ReasonRefused  = "Refused"       // the APIC refuses a change because of what it says
+)
+
+// shown is a problem as a person sees it, however many places have it.
+type shown struct {
+	ref    desired.Ref
+	reason string
+}
+
+// report makes known what the comparison of places found.
+func (c *Controller) report(places map[aci.Place]struct{}, p plan.Plan) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for at := range places {
+		if p.Problems[at] == nil {
+			c.tell(at, nil)
+		}
+	}
+	for at, list := range p.Problems {
+		c.tell(at, list)
+	}
+	for _, e := range slices.SortedFunc(maps.Keys(p.Kept), aci.ExtEPG.Compare) {
+		c.log.Warn("no workload names the external EPG any more, but it stays", "epg", e, "reason", strings.Join(p.Kept[e], ", "))
+	}
+}
+
+// tell replaces the problems at a place, and records an Event for each that is new to its
+// workload: one, however many addresses have it.
+func (c *Controller) tell(at aci.Place, list []desired.Problem) {
+	old := c.problems[at]
+	if len(old) == 0 && len(list) == 0 {
+		return
+	}
+	for _, q := range list {
+		k := shown{q.Ref, q.Reason}
+		if c.shown[k]++; c.shown[k] == 1 {
+			c.log.Warn("a person is needed", strings.ToLower(q.Ref.Kind), q.Ref.Namespace+"/"+q.Ref.Name,
+				"reason", q.Reason, "err", q.Message)
+			c.cluster.Note(q.Ref, true, q.Reason, q.Message)
+			c.metrics.problem(q.Reason, 1)
+		}
+	}
+	for _, q := range old {
+		k := shown{q.Ref, q.Reason}
+		if c.shown[k]--; c.shown[k] == 0 {
+			delete(c.shown, k)
+			c.metrics.problem(q.Reason, -1)
+		}
+	}
+	if len(list) == 0 {
+		delete(c.problems, at)
+	} else {
+		c.problems[at] = list
+	}
+}
+
+// applied logs a write and tells the workloads that it was for.
+func (c *Controller) applied(p plan.Post, dur time.Duration) {
+	byReason := map[plan.Reason]int{}
+	type told struct {
+		ref    desired.Ref
+		reason string
+	}
+	counts := map[told]int{}
+	for _, ch := range p.Changes {
+		byReason[ch.Reason]++
+		c.metrics.change(ch.Action)
+		reason := ReasonSynced
+		if ch.Reason == plan.Restored || ch.Reason == plan.Drifted || ch.Reason == plan.Unmarked {
+			reason = ReasonReverted
+		} else if ch.Action != plan.Create {
+			continue
+		}
+		for _, w := range ch.For {
+			counts[told{w, reason}]++
+		}
+	}
+	var reasons []string
+	for _, r := range slices.Sorted(maps.Keys(byReason)) {
+		reasons = append(reasons, fmt.Sprintf("%s:%d", r, byReason[r]))
+	}
+	c.log.Info("applied", "epg", p.EPG, "changes", len(p.Changes), "reason", strings.Join(reasons, " "),
+		"dur", dur.Round(time.Millisecond))
+	for t, n := range counts {
+		msg := fmt.Sprintf("%s: %d objects created", p.EPG, n)
+		if t.reason == ReasonReverted {
+			msg = fmt.Sprintf("%s: %d objects put back that were changed or deleted on the APIC", p.EPG, n)
+		}
+		c.cluster.Note(t.ref, false, t.reason, msg)
+	}
+}
