@@ -142,6 +142,9 @@ var layers = []layer{
 		ours: []string{"internal/aci", "internal/desired", "internal/observed", "internal/plan"},
 		others: []string{
 			"github.com/prometheus/client_golang",
+			"golang.org/x/sync/errgroup",           // what Run starts ends with it
+			"k8s.io/apimachinery/pkg/apis/meta/v1", // metav1.Object, which desired folds
+			"k8s.io/client-go/util/workqueue",      // the queue in controller-runtime's signatures
 			"sigs.k8s.io/controller-runtime",
 		},
 		tests: []string{"internal/apic", "internal/apicsim", "internal/memnet", "k8s.io/api", "k8s.io/apimachinery"},
