@@ -256,3 +256,12 @@ func (c *Controller) refuse(ch plan.Change, err *aci.Error) {
 		c.cluster.Note(w, true, ReasonRefused, fmt.Sprintf("the APIC refuses %s: %s", ch.DN, err.Text))
 	}
 }
+
+// retry makes dirty again what was refused and whose time has come.
+func (c *Controller) retry(key aci.DN, now time.Time) {
+	for p, r := range c.refused {
+		if c.have.Domain(p.L3Out) == key && !now.Before(r.until) {
+			c.dirty(p.ExtEPG, p)
+		}
+	}
+}

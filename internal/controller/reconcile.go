@@ -70,6 +70,7 @@ func (c *Controller) Reconcile(ctx context.Context, key aci.DN) (time.Time, erro
 	c.mu.Lock()
 	d := c.domain(key)
 	c.overdue(d, time.Now())
+	c.retry(key, time.Now())
 	c.mu.Unlock()
 	if moved, err := c.readDue(ctx, key); moved || err != nil {
 		return time.Time{}, err

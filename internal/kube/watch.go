@@ -1,0 +1,114 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/haystacknetworks/aci-sync/internal/aci"
+	"github.com/haystacknetworks/aci-sync/internal/desired"
+)
+
+// Sink takes what the informers tell.
+type Sink interface {
+	// Fold takes the object r as it is now, nil when it is gone.
+	Fold(r desired.Ref, obj metav1.Object)
+	// Synced says that the initial state of everything has been folded.
+	Synced()
+}
+
+// CacheOptions says what of each object is kept in memory: what claims depend on.
+func CacheOptions() cache.Options {
+	return cache.Options{
+		DefaultTransform: cache.TransformStripManagedFields(),
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Pod{}:        {Transform: strip(stripPod)},
+			&corev1.Service{}:    {Transform: strip(stripService)},
+			&appsv1.Deployment{}: {Transform: strip(stripDeployment)},
+			objectMeta("apps/v1", desired.KindReplicaSet): {Transform: strip(stripMeta)},
+			objectMeta("v1", desired.KindNamespace):       {Transform: strip(stripMeta)},
+		},
+		// Nothing writes to what the cache hands out.
+		DefaultUnsafeDisableDeepCopy: new(true),
+	}
+}
+
+// Watch feeds sink from the informers of c until ctx ends; namespaces says whether their
+// labels matter. It returns when everything is synced, or with what keeps it from that.
+func Watch(ctx context.Context, c cache.Cache, namespaces bool, sink Sink) error {
+	watched := []struct {
+		kind string
+		obj  client.Object
+	}{
+		{desired.KindDeployment, &appsv1.Deployment{}},
+		{desired.KindReplicaSet, objectMeta("apps/v1", desired.KindReplicaSet)},
+		{desired.KindPod, &corev1.Pod{}},
+		{desired.KindService, &corev1.Service{}},
+	}
+	if namespaces {
+		watched = append(watched, struct {
+			kind string
+			obj  client.Object
+		}{desired.KindNamespace, objectMeta("v1", desired.KindNamespace)})
+	}
+	var synced []toolscache.InformerSynced
+	for _, w := range watched {
+		informer, err := c.GetInformer(ctx, w.obj)
+		if err != nil {
+			return fmt.Errorf("watch %ss: %w", w.kind, err)
+		}
+		reg, err := informer.AddEventHandler(handler(w.kind, sink))
+		if err != nil {
+			return fmt.Errorf("watch %ss: %w", w.kind, err)
+		}
+		synced = append(synced, reg.HasSynced)
+	}
+	if !toolscache.WaitForCacheSync(ctx.Done(), synced...) {
+		return errors.Join(ctx.Err(), errors.New("Kubernetes caches did not sync"))
+	}
+	sink.Synced()
+	return nil
+}
+
+func handler(kind string, sink Sink) toolscache.ResourceEventHandler {
+	fold := func(obj any, gone bool) {
+		if last, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
+			obj = last.Obj
+		}
+		o, ok := obj.(metav1.Object)
+		if !ok {
+			return
+		}
+		r := desired.Ref{Kind: kind, Namespace: o.GetNamespace(), Name: o.GetName()}
+		if gone {
+			o = nil
+		}
+		sink.Fold(r, o)
+	}
+	return toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    func(obj any) { fold(obj, false) },
+		UpdateFunc: func(_, obj any) { fold(obj, false) },
+		DeleteFunc: func(obj any) { fold(obj, true) },
+	}
+}
+
+func objectMeta(apiVersion, kind string) *metav1.PartialObjectMetadata {
+	return &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: apiVersion, Kind: kind}}
+}
+
+// ClusterID is the UID of the namespace kube-system, which lives as long as the cluster.
+func ClusterID(ctx context.Context, c client.Reader) (aci.Owner, error) {
+	ns := objectMeta("v1", desired.KindNamespace)
+	if err := c.Get(ctx, types.NamespacedName{Name: metav1.NamespaceSystem}, ns); err != nil {
+		return "", fmt.Errorf("read the UID of namespace %s: %w", metav1.NamespaceSystem, err)
+	}
+	return aci.ParseOwner(string(ns.GetUID()))
+}
