@@ -101,7 +101,9 @@ func (c *Controller) send(ctx context.Context, key aci.DN, p plan.Post, since ti
 	c.mu.Lock()
 	b := c.expect(key, p, since)
 	c.mu.Unlock()
-	err := c.apic.Post(context.WithoutCancel(ctx), p.EPG.L3Out.DN(), p.Body)
+	last, cancel := outlive(ctx, finishTimeout)
+	err := c.apic.Post(last, p.EPG.L3Out.DN(), p.Body)
+	cancel()
 	if err == nil {
 		c.applied(p, time.Since(started))
 		return nil, c.confirmMarks(ctx, p)
@@ -131,6 +133,20 @@ func (c *Controller) send(ctx context.Context, key aci.DN, p plan.Post, since ti
 		return answer, err
 	}
 	return nil, err
+}
+
+// finishTimeout is how long a request may go on after its context ended.
+const finishTimeout = 2 * time.Second
+
+// outlive returns a context that ends d after ctx does: a write that has begun is finished,
+// since what it did would not be known otherwise.
+func outlive(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		t := time.AfterFunc(d, func() { cancel(errors.New("shutting down")) })
+		context.AfterFunc(longer, func() { t.Stop() })
+	})
+	return longer, func() { stop(); cancel(nil) }
 }
 
 // expect notes what p is to do, so that its echo is known and nothing is posted twice.

@@ -1,0 +1,104 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// version is set by the linker for releases; otherwise the build's own information is used.
+var version string
+
+// Exit codes.
+const (
+	exitDone  = 0
+	exitError = 1
+)
+
+// Main runs one command and returns the exit code of the process. Data goes to stdout, words
+// and logs to stderr. When ctx ends the command finishes what it has in hand and returns.
+func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := &cobra.Command{
+		Use:   "aci-sync",
+		Short: "Keep the external EPGs of a Cisco ACI fabric in step with a Kubernetes cluster",
+		Long: `aci-sync keeps the external EPGs of a Cisco ACI fabric in step with a Kubernetes cluster
+whose CNI peers with the fabric over an L3Out. Annotate a Deployment, and every address of its
+Pods and LoadBalancer Services becomes a subnet of the external EPG that you name:
+
+  aci.haystacknetworks.com/l3o: '{"tenant":"T", "l3out":"O", "epg":"E"}'`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.AddCommand(newRun(stderr), newVersion())
+	if err := root.ExecuteContext(ctx); err != nil {
+		fmt.Fprintf(stderr, "aci-sync: %v\n", err)
+		return exitError
+	}
+	return exitDone
+}
+
+func newVersion() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version, the commit and the Go that built it",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), versionLine())
+			return err
+		},
+	}
+}
+
+func versionLine() string {
+	v, commit := version, "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if v == "" {
+			v = info.Main.Version
+		}
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				commit = s.Value
+			}
+		}
+	}
+	if v == "" {
+		v = "(devel)"
+	}
+	return fmt.Sprintf("aci-sync %s, commit %s, %s %s/%s", v, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+// twin is the environment variable that a flag can be given by.
+func twin(flag string) string {
+	return "ACI_SYNC_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// addTwins names the environment twin of each flag in its help.
+func addTwins(flags *pflag.FlagSet) {
+	flags.VisitAll(func(f *pflag.Flag) { f.Usage += " [" + twin(f.Name) + "]" })
+}
+
+// readTwins sets the flags that were not given from their environment twins.
+func readTwins(flags *pflag.FlagSet) error {
+	var err error
+	flags.VisitAll(func(f *pflag.Flag) {
+		v, ok := os.LookupEnv(twin(f.Name))
+		if f.Changed || !ok || err != nil {
+			return
+		}
+		if e := flags.Set(f.Name, v); e != nil {
+			err = fmt.Errorf("%s: %q is not a value of --%s: %w", twin(f.Name), v, f.Name, e)
+		}
+	})
+	return err
+}

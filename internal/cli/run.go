@@ -1,0 +1,243 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/haystacknetworks/aci-sync/internal/apic"
+	"github.com/haystacknetworks/aci-sync/internal/controller"
+	"github.com/haystacknetworks/aci-sync/internal/kube"
+)
+
+// shutdownTimeout is how long the parts have to end after SIGTERM; 5 s are promised in all.
+const shutdownTimeout = 4 * time.Second
+
+func newRun(stderr io.Writer) *cobra.Command {
+	var c config
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Keep the fabric in step until stopped",
+		Long: `Keep the fabric in step with the cluster until stopped by SIGTERM or Ctrl-C.
+
+The APIC is reached as the environment says:
+
+  ACI_APIC                  one or several cluster members, comma separated: host, host:port or https URL
+  ACI_USERNAME              the user
+  ACI_PASSWORD              its password, or
+  ACI_PASSWORD_FILE         a file that holds it, read again at every login
+  ACI_CA_FILE               PEM file of the CA that the APIC's certificate must come from, or
+  ACI_CERT_FINGERPRINT      SHA-256 of the certificate itself; without either the system's roots decide
+  ACI_INSECURE_SKIP_VERIFY  true: trust any certificate (warns)
+
+Every flag has an environment twin, named behind it; a flag beats its twin.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := readTwins(cmd.Flags()); err != nil {
+				return err
+			}
+			s, err := c.check(stderr)
+			if err != nil {
+				return err
+			}
+			return run(cmd.Context(), c, s)
+		},
+	}
+	c.addFlags(cmd.Flags())
+	addTwins(cmd.Flags())
+	cmd.Flags().SortFlags = false
+	return cmd
+}
+
+// run puts the parts together and runs them.
+func run(ctx context.Context, c config, s settings) error {
+	log := slog.New(s.log)
+	// What the framework has to say at Info is of no use to users of aci-sync.
+	framework := logr.FromSlogHandler(&atLeast{s.log, max(s.logLevel, slog.LevelWarn)})
+	if s.logLevel <= slog.LevelDebug {
+		framework = logr.FromSlogHandler(s.log)
+	}
+	ctrl.SetLogger(framework)
+	klog.SetLogger(framework)
+
+	cfg, err := kubeConfig(c.kubeconfig, c.context)
+	if err != nil {
+		return err
+	}
+	mgr, err := newManager(cfg, c, framework)
+	if err != nil {
+		return err
+	}
+	if s.owner == "" {
+		if s.owner, err = kube.ClusterID(ctx, mgr.GetAPIReader()); err != nil {
+			return err
+		}
+	}
+	s.policy.Owner = s.owner
+
+	s.apic.OnRequest = countRequests(ctrlmetrics.Registry)
+	client, err := apic.New(s.members, s.username, s.apic)
+	if err != nil {
+		return err
+	}
+	notes := kube.NewNotes(mgr.GetClient(), mgr.GetEventRecorder("aci-sync"))
+	loop := controller.New(client, notes, controller.Options{
+		Desired: s.desired, Policy: s.policy, ResyncInterval: c.resyncInterval,
+		Logger: log, Metrics: ctrlmetrics.Registry,
+	})
+	var synced atomic.Bool
+	if err := errors.Join(
+		mgr.Add(follower(func(ctx context.Context) error {
+			if err := kube.Watch(ctx, mgr.GetCache(), s.desired.Namespaces != nil, loop); err != nil {
+				if ctx.Err() != nil {
+					return nil
+				}
+				return err
+			}
+			synced.Store(true)
+			<-ctx.Done()
+			return nil
+		})),
+		mgr.Add(leader(func(ctx context.Context) error { return lead(ctx, log, client, loop) })),
+		mgr.AddHealthzCheck("alive", healthz.Ping),
+		mgr.AddReadyzCheck("caches", func(*http.Request) error {
+			if !synced.Load() {
+				return errors.New("Kubernetes caches are not synced yet")
+			}
+			return nil
+		}),
+	); err != nil {
+		return err
+	}
+	log.Info("starting", "version", versionLine(), "cluster", s.owner, "apic", s.members[0].Host)
+	if err := mgr.Start(ctx); err != nil {
+		return err
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// lead talks to the APIC and writes, until ctx ends; then the write in hand is finished before
+// the session ends.
+func lead(ctx context.Context, log *slog.Logger, client *apic.Client, loop *controller.Controller) error {
+	log.Info("leading")
+	session, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	var g errgroup.Group
+	g.Go(func() error { return client.Run(session) })
+	err := loop.Run(ctx)
+	end()
+	return errors.Join(err, g.Wait())
+}
+
+// leader runs on the elected replica only; follower on all of them.
+type (
+	leader   func(context.Context) error
+	follower func(context.Context) error
+)
+
+func (f leader) Start(ctx context.Context) error   { return f(ctx) }
+func (leader) NeedLeaderElection() bool            { return true }
+func (f follower) Start(ctx context.Context) error { return f(ctx) }
+func (follower) NeedLeaderElection() bool          { return false }
+
+func newManager(cfg *rest.Config, c config, log logr.Logger) (manager.Manager, error) {
+	scheme := runtime.NewScheme()
+	if err := errors.Join(
+		appsv1.AddToScheme(scheme), corev1.AddToScheme(scheme),
+		coordinationv1.AddToScheme(scheme), eventsv1.AddToScheme(scheme),
+	); err != nil {
+		return nil, err
+	}
+	metav1.AddToGroupVersion(scheme, metav1.Unversioned)
+	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
+		Scheme:                        scheme,
+		Cache:                         kube.CacheOptions(),
+		Logger:                        log,
+		LeaderElection:                c.leaderElect,
+		LeaderElectionID:              "aci-sync",
+		LeaderElectionNamespace:       c.leaderNamespace,
+		LeaderElectionReleaseOnCancel: true,
+		Metrics:                       metricsserver.Options{BindAddress: c.metricsAddress},
+		HealthProbeBindAddress:        c.probeAddress,
+		GracefulShutdownTimeout:       new(shutdownTimeout),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("set up: %w", err)
+	}
+	return mgr, nil
+}
+
+// kubeConfig finds the cluster as kubectl does, in a cluster by the ServiceAccount.
+func kubeConfig(file, context string) (*rest.Config, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = file
+	cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules,
+		&clientcmd.ConfigOverrides{CurrentContext: context}).ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig: %w", err)
+	}
+	cfg.UserAgent = "aci-sync"
+	return cfg, nil
+}
+
+// countRequests counts and times APIC requests by operation and HTTP status.
+func countRequests(r prometheus.Registerer) func(op string, code int, dur time.Duration) {
+	total := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "acisync_apic_requests_total", Help: "Requests to the APIC, by operation and HTTP status; 0 is no answer.",
+	}, []string{"op", "code"})
+	took := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "acisync_apic_request_duration_seconds", Help: "How long the APIC took to answer, by operation.",
+	}, []string{"op"})
+	r.MustRegister(total, took)
+	return func(op string, code int, dur time.Duration) {
+		total.WithLabelValues(op, strconv.Itoa(code)).Inc()
+		took.WithLabelValues(op).Observe(dur.Seconds())
+	}
+}
+
+// atLeast passes only records of a minimum level.
+type atLeast struct {
+	slog.Handler
+	level slog.Level
+}
+
+// Enabled reports whether l is at least the level.
+func (h *atLeast) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= h.level && h.Handler.Enabled(ctx, l)
+}
+
+// WithAttrs keeps the level.
+func (h *atLeast) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &atLeast{h.Handler.WithAttrs(attrs), h.level}
+}
+
+// WithGroup keeps the level.
+func (h *atLeast) WithGroup(name string) slog.Handler {
+	return &atLeast{h.Handler.WithGroup(name), h.level}
+}
