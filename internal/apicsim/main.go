@@ -177,14 +177,14 @@ func (c *command) run(ctx context.Context, stdout io.Writer) error {
 	}
 	var servers []func() error
 	if c.control != "" {
-		l, err := listen(c.control, false)
+		l, err := listen(ctx, c.control, false)
 		if err != nil {
 			return fmt.Errorf("control port: %w", err)
 		}
 		fmt.Fprintf(stdout, "APIC_SIM_CONTROL=http://%s\n", l.Addr())
 		servers = append(servers, serve(ctx, l, sim.Control()))
 	}
-	l, err := listen(c.listen, c.anyAddress)
+	l, err := listen(ctx, c.listen, c.anyAddress)
 	if err != nil {
 		return err
 	}
@@ -268,7 +268,7 @@ func (c *command) certificate(at net.Addr) (Certificate, error) {
 }
 
 // listen opens a TCP listener, on loopback unless any address will do.
-func listen(address string, anywhere bool) (net.Listener, error) {
+func listen(ctx context.Context, address string, anywhere bool) (net.Listener, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, err
@@ -276,7 +276,8 @@ func listen(address string, anywhere bool) (net.Listener, error) {
 	if ip := net.ParseIP(host); !anywhere && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return nil, fmt.Errorf("%s is not a loopback address (--allow-remote lets --listen have it)", address)
 	}
-	return net.Listen("tcp", address)
+	var lc net.ListenConfig
+	return lc.Listen(ctx, "tcp", address)
 }
 
 // serve answers on l until ctx ends. The function it returns waits for the end.

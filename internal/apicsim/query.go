@@ -292,39 +292,59 @@ func (q *query) run(f *fabric) []*node {
 // the class named first come first, and those of no named class last.
 func (f *fabric) sort(list []*node, by []orderBy) {
 	type keyed struct {
-		n    *node
-		hash uint64
+		n     *node
+		hash  uint64
+		rank  int    // of the first term that names the class of n
+		value string // that it orders by
 	}
 	keys := make([]keyed, len(list))
 	for i, n := range list {
-		keys[i] = keyed{n, hash(n.dn, f.gen)}
+		rank := slices.IndexFunc(by, func(o orderBy) bool { return o.class == n.class })
+		keys[i] = keyed{n: n, hash: hash(n.dn, f.gen), rank: rank}
+		if rank >= 0 {
+			keys[i].value = n.attr(by[rank].attr)
+		} else {
+			keys[i].rank = len(by)
+		}
 	}
 	slices.SortFunc(keys, func(a, b keyed) int {
-		for _, o := range by {
-			x, y := a.n.class == o.class, b.n.class == o.class
-			switch {
-			case x && y:
-				c := order(a.n.attr(o.attr), b.n.attr(o.attr))
-				if o.attr == "dn" {
-					c = cmp.Compare(a.n.dn, b.n.dn)
+		if a.rank != b.rank {
+			return a.rank - b.rank
+		}
+		if a.rank < len(by) {
+			if c := by[a.rank].compare(a.value, b.value); c != 0 {
+				return c
+			}
+			for _, o := range by[a.rank+1:] {
+				if o.class != a.n.class {
+					continue
 				}
-				if o.desc {
-					c = -c
-				}
-				if c != 0 {
+				if c := o.compare(a.n.attr(o.attr), b.n.attr(o.attr)); c != 0 {
 					return c
 				}
-			case x:
-				return -1
-			case y:
-				return 1
 			}
 		}
-		return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.n.dn, b.n.dn))
+		if a.hash != b.hash {
+			return cmp.Compare(a.hash, b.hash)
+		}
+		return cmp.Compare(a.n.dn, b.n.dn)
 	})
 	for i := range keys {
 		list[i] = keys[i].n
 	}
+}
+
+func (o *orderBy) compare(a, b string) int {
+	c := 0
+	if o.attr == "dn" { // never a number
+		c = cmp.Compare(a, b)
+	} else {
+		c = order(a, b)
+	}
+	if o.desc {
+		return -c
+	}
+	return c
 }
 
 // hash is FNV-1a of salt and s.
