@@ -1,0 +1,131 @@
+package apic
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/haystacknetworks/aci-sync/internal/aci"
+)
+
+func TestMailbox(t *testing.T) {
+	t.Parallel()
+	const a, b, c aci.DN = "uni/tn-t/out-a", "uni/tn-t/out-b", "uni/tn-t/out-c"
+	event := func(root aci.DN, n int) aci.Update {
+		return aci.Update{Kind: aci.Event, Root: root, Objects: make([]aci.MO, n)}
+	}
+	gap := func(root aci.DN) aci.Update { return aci.Update{Kind: aci.Gap, Root: root} }
+	for name, tt := range map[string]struct{ put, want []aci.Update }{
+		"keeps the order":         {[]aci.Update{event(a, 1), event(b, 1), event(a, 2)}, []aci.Update{event(a, 1), event(b, 1), event(a, 2)}},
+		"a gap says it all":       {[]aci.Update{event(a, 1), event(b, 1), gap(a), event(a, 2), gap(a)}, []aci.Update{event(b, 1), gap(a)}},
+		"overflow makes gaps":     {[]aci.Update{event(a, 1), gap(b), event(c, maxQueuedObjects)}, []aci.Update{gap(b), gap(a), gap(c)}},
+		"the limit still fits":    {[]aci.Update{event(a, maxQueuedObjects)}, []aci.Update{event(a, maxQueuedObjects)}},
+		"counts down with drops":  {[]aci.Update{event(a, maxQueuedObjects), gap(a), event(b, 1)}, []aci.Update{gap(a), event(b, 1)}},
+		"one giant event is lost": {[]aci.Update{event(a, maxQueuedObjects+1), event(a, 1)}, []aci.Update{gap(a)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var m mailbox
+			m.init()
+			for _, u := range tt.put {
+				m.put(u)
+			}
+			var got []aci.Update
+			for u, ok := m.take(); ok; u, ok = m.take() {
+				got = append(got, u)
+			}
+			if len(got) == len(tt.want) && name == "overflow makes gaps" {
+				got, tt.want = roots(got), roots(tt.want)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+			if m.objects != 0 || len(m.gaps) != 0 {
+				t.Errorf("left: %d objects, gaps %v", m.objects, m.gaps)
+			}
+		})
+	}
+}
+
+// roots makes the order of gaps irrelevant.
+func roots(updates []aci.Update) []aci.Update {
+	set := map[aci.DN]aci.Update{}
+	for _, u := range updates {
+		set[u.Root] = u
+	}
+	return []aci.Update{set["uni/tn-t/out-a"], set["uni/tn-t/out-b"], set["uni/tn-t/out-c"]}
+}
+
+func TestEncode(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		`a,b(c)|d=e:f/g[h]`:       `a,b(c)|d=e:f/g[h]`,
+		`"quoted" + #1 %`:         `%22quoted%22%20%2B%20%231%20%25`,
+		"uni/tn-ü?x&y\n":          `uni/tn-%C3%BC%3Fx%26y%0A`,
+		"10.0.0.0/8 2001:db8::/3": "10.0.0.0/8%202001:db8::/3",
+	} {
+		got := encode(in)
+		if got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+		if back, err := url.PathUnescape(got); err != nil || back != in {
+			t.Errorf("%q comes back as %q, %v", in, back, err)
+		}
+	}
+}
+
+func TestSubscriptionID_of_answers(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat(`{"l3extSubnet":{"attributes":{"dn":"uni/tn-t/out-o/instP-e/extsubnet-[10.0.0.0/8]"}}},`, 1000)
+	for in, want := range map[string]string{
+		`{"totalCount":"1000","subscriptionId":"72057598349803562","imdata":[` + long + `]}`: "72057598349803562",
+		`{"subscriptionId":["72057598349803562"],"imdata":[]}`:                               "72057598349803562",
+		`{"totalCount":"0","imdata":[],"subscriptionId":"7"}`:                                "7",
+		`{"totalCount":"0","subscriptionId":7,"imdata":[]}`:                                  "7",
+		`{"totalCount":"0","imdata":[]}`:                                                     "",
+		`{"totalCount":"1","imdata":[{"error":{"attributes":{"code":"1","text":"x"}}}]}`:     "",
+		`<html>`: "",
+		``:       "",
+	} {
+		got, err := subscriptionID(request{op: "subscribe"}, 200, strings.NewReader(in))
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%.80s: got %q, %v", in, got, err)
+		}
+	}
+}
+
+// FuzzDispatch feeds frames: whatever comes, every update is about a subscribed L3Out and
+// every object of an event lies below it and knows its DN.
+func FuzzDispatch(f *testing.F) {
+	for _, s := range []string{
+		`{"subscriptionId":["1","2"],"imdata":[{"l3extSubnet":{"attributes":{"dn":"uni/tn-t/out-a/instP-e/extsubnet-[10.0.0.0/8]","status":"deleted"}}}]}`,
+		`{"subscriptionId":"1","imdata":[{"fvTenant":{"attributes":{"dn":"uni/tn-t"},"children":[{"l3extOut":{"attributes":{"rn":"out-a"}}}]}}]}`,
+		`{"imdata":[{"l3extOut":{"attributes":{}}}]}`, `{`, ``,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := New([]*url.URL{{Scheme: "https", Host: "apic1"}}, "u", Options{Password: "p"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, b := aci.L3Out{Tenant: "t", Name: "a"}, aci.L3Out{Tenant: "t", Name: "b"}
+		c.subs[a], c.subs[b] = &subscription{l3out: a}, &subscription{l3out: b}
+		c.dispatch(data)
+		for u, ok := c.mail.take(); ok; u, ok = c.mail.take() {
+			if u.Root != a.DN() && u.Root != b.DN() {
+				t.Errorf("an update of %s", u.Root)
+			}
+			if (u.Kind == aci.Gap) != (len(u.Objects) == 0) {
+				t.Errorf("a %v with %d objects", u.Kind, len(u.Objects))
+			}
+			for _, m := range u.Objects {
+				if !m.DN.Within(u.Root) || m.Children != nil {
+					t.Errorf("%s below %s, children %v", m.DN, u.Root, m.Children)
+				}
+			}
+		}
+	})
+}
