@@ -278,10 +278,14 @@ func (s *Sim) route(r *http.Request, c *call) response {
 	case "aaaListDomains":
 		return s.domains()
 	}
-	if c.session, c.twice, err = s.authenticate(r, params); err != nil {
+	if err := s.authenticate(r, c); err != nil {
 		return fail(err)
 	}
 	switch kind, dn, _ := strings.Cut(name, "/"); {
+	case name == "webtokenSession" && c.method == http.MethodGet:
+		return s.webToken(c)
+	case c.session.signed && strings.HasPrefix(name, "aaa"):
+		return fail(denied(http.StatusForbidden, textNoCookie)) // there is no login to refresh or to end
 	case name == "aaaRefresh" && c.method != http.MethodDelete:
 		return s.refresh(c)
 	case name == "aaaLogout":

@@ -3,6 +3,7 @@ package apicsim
 import (
 	"cmp"
 	"context"
+	"crypto/rsa"
 	"crypto/tls"
 	"errors"
 	"flag"
@@ -73,9 +74,10 @@ Flags:
 
 // command is the configuration of the program.
 type command struct {
-	listen, control, user, passwordFile, seed, logFile, caFile, urlFile, names string
-	anyAddress, plain                                                          bool
-	options                                                                    Options
+	listen, control, user, passwordFile, certFile string
+	seed, logFile, caFile, urlFile, names         string
+	anyAddress, plain                             bool
+	options                                       Options
 }
 
 func (c *command) flags(stderr io.Writer) *flag.FlagSet {
@@ -88,6 +90,7 @@ func (c *command) flags(stderr io.Writer) *flag.FlagSet {
 	fs.StringVar(&c.control, "control-listen", "", "loopback `address` of the control port; empty is none")
 	fs.StringVar(&c.user, "user", "admin", "`name` of the user; login domains before it are accepted")
 	fs.StringVar(&c.passwordFile, "password-file", "", "`file` with the password; else APIC_SIM_PASSWORD, else apic-sim")
+	fs.StringVar(&c.certFile, "user-cert", "", "`NAME=FILE`: PEM certificate of --user for signed requests, usercert-NAME")
 	fs.StringVar(&c.seed, "seed", "", "JSON `file` that is posted at start")
 	fs.StringVar(&c.logFile, "request-log", "", "`file` to append a JSON line per request to; - is stdout")
 	fs.StringVar(&c.caFile, "ca-file", "", "`file` to write the certificate to, for clients to trust")
@@ -155,7 +158,11 @@ func (c *command) run(ctx context.Context, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	c.options.Users = []User{{Name: c.user, Password: password}}
+	certs, err := c.certificates()
+	if err != nil {
+		return err
+	}
+	c.options.Users = []User{{Name: c.user, Password: password, Certificates: certs}}
 	if c.options.DeployDelay == 0 {
 		c.options.DeployDelay = 1 // Options read 0 as its default
 	}
@@ -231,6 +238,25 @@ func (c *command) password() (string, error) {
 		return "", fmt.Errorf("%s: empty password", c.passwordFile)
 	}
 	return p, nil
+}
+
+func (c *command) certificates() (map[string]*rsa.PublicKey, error) {
+	if c.certFile == "" {
+		return nil, nil
+	}
+	name, file, ok := strings.Cut(c.certFile, "=")
+	if !ok {
+		return nil, fmt.Errorf("--user-cert %s is not NAME=FILE", c.certFile)
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	key, err := ParseCertificate(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return map[string]*rsa.PublicKey{name: key}, nil
 }
 
 func (c *command) openLog(stdout io.Writer) (closeLog func(), err error) {

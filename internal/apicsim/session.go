@@ -18,6 +18,7 @@ type session struct {
 	userName  string
 	id        string // sessionId of the login reply
 	challenge string // urlToken, "" unless asked for
+	signed    bool   // made with a certificate, not with a login
 	start     time.Time
 	end       time.Time
 	tokens    map[string]time.Time // token -> when it expires
@@ -48,18 +49,22 @@ func (s *Sim) login(c *call) response {
 		return fail(denied(http.StatusUnauthorized, textBadPassword))
 	}
 	now := time.Now()
-	s.logins++
-	sess := &session{
-		name: "s" + strconv.Itoa(s.logins), user: user, userName: user.Name,
-		id:    base64.StdEncoding.EncodeToString(random(16)),
-		start: now, end: now.Add(s.opts.SessionLife),
-		tokens: map[string]time.Time{}, subs: map[string]*subscription{},
-	}
+	sess := s.newSession(user, now)
 	if c.params["gui-token-request"] == "yes" {
 		sess.challenge = base64.RawURLEncoding.EncodeToString(random(24))
 	}
 	c.session = sess
 	return s.grant(sess, now)
+}
+
+func (s *Sim) newSession(u *User, now time.Time) *session {
+	s.logins++
+	return &session{
+		name: "s" + strconv.Itoa(s.logins), user: u, userName: u.Name,
+		id:    base64.StdEncoding.EncodeToString(random(16)),
+		start: now, end: now.Add(s.opts.SessionLife),
+		tokens: map[string]time.Time{}, subs: map[string]*subscription{},
+	}
 }
 
 // user checks a name, with or without a login domain, and a password.
@@ -92,12 +97,9 @@ func (s *Sim) refresh(c *call) response {
 	return s.grant(c.session, time.Now())
 }
 
-// grant gives a session a token and answers with it.
-func (s *Sim) grant(sess *session, now time.Time) response {
-	exp := now.Add(s.opts.TokenLife)
-	if exp.After(sess.end) {
-		exp = sess.end
-	}
+// issue gives a session a token that is valid until exp, and lets the session end with it
+// unless a later one follows.
+func (s *Sim) issue(sess *session, now, exp time.Time) string {
 	token := s.newToken(sess, now, exp)
 	sess.tokens[token] = exp
 	s.tokens[token] = sess
@@ -107,7 +109,16 @@ func (s *Sim) grant(sess *session, now time.Time) response {
 	}
 	sess.timer = s.after(exp.Sub(now), func() { s.endSession(sess) })
 	s.sessions[sess] = true
+	return token
+}
 
+// grant gives a session a token and answers with it.
+func (s *Sim) grant(sess *session, now time.Time) response {
+	exp := now.Add(s.opts.TokenLife)
+	if exp.After(sess.end) {
+		exp = sess.end
+	}
+	token := s.issue(sess, now, exp)
 	attrs := []attribute{{"token", token}, {"siteFingerprint", s.fingerprint}}
 	if sess.challenge != "" {
 		attrs = append(attrs, attribute{"urlToken", sess.challenge})
@@ -244,33 +255,26 @@ func (s *Sim) endSession(sess *session) {
 	}
 }
 
-// authenticate finds the session of a request from its cookie, or the answer that refuses
-// it. twice reports a cookie that stands in the request twice.
-//
-// Source: apic-rest.md 1.1 (names and junk in the cookie) and 1.3.
-func (s *Sim) authenticate(r *http.Request, params map[string]string) (sess *session, twice bool, err *wireError) {
-	token, n := "", 0
-	for _, h := range r.Header["Cookie"] {
-		for part := range strings.SplitSeq(h, ";") {
-			k, v, _ := strings.Cut(strings.TrimSpace(part), "=")
-			if strings.EqualFold(k, "APIC-cookie") {
-				token = v
-				n++
-			}
-		}
+// authenticate finds the session of a request from its cookies, or the answer that refuses
+// it. Source: apic-rest.md 1.1 and 1.3.
+func (s *Sim) authenticate(r *http.Request, c *call) *wireError {
+	have, tokens := cookies(r)
+	if have[cookieSignature] != "" {
+		sess, err := s.signedSession(r, have, c.body)
+		c.session = sess
+		return err
 	}
-	if n == 0 || token == "" {
-		return nil, false, denied(http.StatusForbidden, textNoCookie)
+	if have[cookieToken] == "" {
+		return denied(http.StatusForbidden, textNoCookie)
 	}
-	sess = s.bearer(token)
-	if sess == nil {
-		return nil, false, denied(http.StatusForbidden, textTokenTimeout)
+	sess := s.bearer(have[cookieToken])
+	// unverified: the text for a missing challenge.
+	if sess == nil || sess.signed ||
+		(sess.challenge != "" && r.Header.Get("APIC-Challenge") != sess.challenge && c.params["challenge"] != sess.challenge) {
+		return denied(http.StatusForbidden, textTokenTimeout)
 	}
-	// Source: apic-rest.md 1.1. unverified: the text for a missing challenge.
-	if sess.challenge != "" && r.Header.Get("APIC-Challenge") != sess.challenge && params["challenge"] != sess.challenge {
-		return nil, false, denied(http.StatusForbidden, textTokenTimeout)
-	}
-	return sess, n > 1, nil
+	c.session, c.twice = sess, tokens > 1
+	return nil
 }
 
 // bearer returns the session of a token that is valid now, or nil.

@@ -190,10 +190,18 @@ func (s *Sim) serveSocket(w http.ResponseWriter, r *http.Request, token string, 
 	// would be told that there is none.
 	s.mu.Lock()
 	sess := s.bearer(token)
-	if sess == nil || s.closed {
+	var refused *wireError
+	switch {
+	case sess == nil || s.closed:
+		refused = denied(http.StatusForbidden, textTokenTimeout)
+	case sess.signed:
+		have, _ := cookies(r)
+		_, refused = s.verify(r, have, nil)
+	}
+	if refused != nil {
 		s.mu.Unlock()
-		log(http.StatusForbidden, nil)
-		writeResponse(w, fail(denied(http.StatusForbidden, textTokenTimeout)))
+		log(refused.status, nil)
+		writeResponse(w, fail(refused))
 		return
 	}
 	ctx, cancel := context.WithCancel(r.Context())

@@ -1,12 +1,17 @@
 package apicsim
 
-import "strings"
+import (
+	"crypto/rsa"
+	"slices"
+	"strings"
+)
 
 // User may log in.
 type User struct {
 	Name, Password string
 	Tenants        []string // what the user sees and writes, beside reading common; nil is everything
 	ReadOnly       bool
+	Certificates   map[string]*rsa.PublicKey // by name: NAME in uni/userext/user-…/usercert-NAME
 }
 
 func (u *User) all() bool { return u.Tenants == nil }
@@ -29,14 +34,7 @@ func (u *User) mayWrite(dn string) bool {
 	return u.all() || (in && u.has(tenant))
 }
 
-func (u *User) has(tenant string) bool {
-	for _, t := range u.Tenants {
-		if t == tenant {
-			return true
-		}
-	}
-	return false
-}
+func (u *User) has(tenant string) bool { return slices.Contains(u.Tenants, tenant) }
 
 func tenantOf(dn string) (string, bool) {
 	rest, in := strings.CutPrefix(dn, "uni/tn-")
