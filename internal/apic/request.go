@@ -20,7 +20,7 @@ const (
 	// 90 s (restTimeoutSeconds).
 	requestTimeout = 60 * time.Second
 
-	// maxBodyBytes bounds an answer. 20,000 external subnets with their marks are 25 MiB.
+	// maxBodyBytes bounds an answer. 20,000 external subnets with their marks are 15 MiB.
 	maxBodyBytes = 128 << 20
 
 	// maxErrorBytes bounds what is read of an answer that is not a success.

@@ -264,7 +264,7 @@ func (b *loginBackoff) add(err error, password aci.Secret, members int) error {
 	b.failures++
 	e, ok := errors.AsType[*aci.Error](err)
 	switch {
-	case ok && e.Status >= 400 && !e.Temporary():
+	case ok && e.Status >= 400 && e.Status != http.StatusNotFound && !e.Temporary(): // 404 is no APIC
 		b.refused++
 		b.password = password
 		b.until = time.Now().Add(doubled(b.refused, minRefusedBackoff, maxRefusedBackoff))

@@ -277,11 +277,13 @@ func TestLogin_that_is_throttled_or_down_is_tried_again(t *testing.T) {
 	for name, fault := range map[string]apicsim.Fault{
 		"HTML 503": {Match: "aaaLogin", Times: 5, Status: 503},
 		"hang up":  {Match: "aaaLogin", Times: 5, Hangup: true},
-		"HTML 200": {Match: "aaaLogin", Times: 5, Status: 405},
+		"HTML 405": {Match: "aaaLogin", Times: 5, Status: 405},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
-				arm(t, w.start(apicsim.Options{}, apic.Options{}), fault)
+				arm(t, w.sim("apic1", apicsim.Options{}), fault)
+				w.connect(apic.Options{}, "apic1")
+				w.run()
 				time.Sleep(2 * time.Second)
 				if _, err := w.client.ReadEPG(t.Context(), web); err == nil || errors.Is(err, aci.ErrSession) {
 					t.Errorf("got %v", err)

@@ -145,7 +145,8 @@ func (c *Client) subscribe(ctx context.Context, sub *subscription, first bool) e
 		return r.wrap(err)
 	}
 	start := time.Now()
-	id, granted, err := c.subscribeFor(ctx, s, r, c.wantedLifetime(s))
+	wanted := c.wantedLifetime(s)
+	id, granted, err := c.subscribeFor(ctx, s, r, wanted)
 	e, answered := errors.AsType[*aci.Error](err)
 	noSocket := answered && e.Code == "405"
 	switch {
@@ -172,6 +173,9 @@ func (c *Client) subscribe(ctx context.Context, sub *subscription, first bool) e
 	defer c.mu.Unlock()
 	if c.socket != own {
 		return r.wrap(errReplaced)
+	}
+	if granted < wanted {
+		c.lifetime = ignored
 	}
 	sub.id, sub.start, sub.asked, sub.lifetime = id, start, granted > 0, cmp.Or(granted, defaultLifetime)
 	c.schedule(sub, start)
@@ -254,9 +258,6 @@ func (c *Client) subscribeFor(
 			paged = true
 		case lifetime > 0:
 			lifetime = 0
-			c.mu.Lock()
-			c.lifetime = ignored
-			c.mu.Unlock()
 		default:
 			return "", 0, err
 		}
