@@ -217,7 +217,9 @@ func (b builder) goTool(ctx context.Context, args ...string) ([]byte, error) {
 	// Compilers started by an interrupted go command may hold the pipes a little longer.
 	cmd.WaitDelay = waitDelay
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	if err := cmd.Run(); err != nil {
+	if err := cmd.Run(); ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	} else if err != nil {
 		return nil, fmt.Errorf("go %s in %s: %w\n%s", strings.Join(args, " "), b.pin.dir, err, tail(stderr.String(), 20))
 	}
 	return stdout.Bytes(), nil

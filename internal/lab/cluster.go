@@ -95,21 +95,21 @@ func startIn(ctx context.Context, dir string, tools toolchain, o Options) (*Lab,
 	if err != nil {
 		return nil, err
 	}
-	l.stop = stopOnce(func(ctx context.Context) error {
+	l.stop = func(ctx context.Context) error {
 		err := killAll(ctx, dir)
 		if err == nil {
 			// It is our own child, so it is on us to reap it. That it was killed is no news.
 			_ = metallb.Wait()
 		}
 		return errors.Join(err, os.RemoveAll(dir))
-	})
+	}
 	err = l.awaitReady(ctx)
 	if err == nil {
 		l.kubeconfig = filepath.Join(dir, kubeconfigName)
 		err = os.Rename(draft, l.kubeconfig)
 	}
 	if err != nil {
-		return nil, errors.Join(err, context.Cause(ctx))
+		return nil, err
 	}
 	return l, nil
 }
@@ -152,7 +152,9 @@ func createCluster(ctx context.Context, dir string, tools toolchain) error {
 	cmd.WaitDelay = waitDelay
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Run(); err != nil {
+	if err := cmd.Run(); ctx.Err() != nil {
+		return fmt.Errorf("kwokctl create cluster: %w", context.Cause(ctx))
+	} else if err != nil {
 		return fmt.Errorf("kwokctl create cluster: %w\n%s", err, tail(out.String(), 20))
 	}
 	return nil

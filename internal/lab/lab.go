@@ -71,8 +71,8 @@ func Start(ctx context.Context, o Options) (*Lab, error) {
 	if err != nil {
 		return nil, errors.Join(err, owner.Close())
 	}
-	remove := l.stop
-	l.stop = func(ctx context.Context) error { return errors.Join(remove(ctx), owner.Close()) }
+	end := l.stop
+	l.stop = once(func(ctx context.Context) error { return errors.Join(end(ctx), owner.Close()) })
 	return l, nil
 }
 
@@ -124,7 +124,7 @@ func attach(kubeconfig string, tools toolchain) (*Lab, error) {
 	}, nil
 }
 
-// Up starts a lab that outlives this process, unless it runs already. Down stops it.
+// Up starts a lab that outlives this process, unless it runs already. Down stops it; Stop does not.
 func Up(ctx context.Context, o Options) (*Lab, error) {
 	c, err := findCheckout()
 	if err != nil {
@@ -152,7 +152,10 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	if err := os.Mkdir(c.upDir(), 0o700); err != nil {
 		return nil, err
 	}
-	return c.start(ctx, c.upDir(), tools, o)
+	if _, err := c.start(ctx, c.upDir(), tools, o); err != nil {
+		return nil, err
+	}
+	return attach(c.upKubeconfig(), tools)
 }
 
 // Down stops the lab of Up, if any, and whatever killed processes of this checkout have left. Labs
@@ -204,7 +207,9 @@ func (l *Lab) runKubectl(ctx context.Context, stdin string, args ...string) (str
 	cmd.WaitDelay = waitDelay
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
+	if err := cmd.Run(); ctx.Err() != nil {
+		return stdout.String(), fmt.Errorf("kubectl %s: %w", strings.Join(args, " "), context.Cause(ctx))
+	} else if err != nil {
 		return stdout.String(), fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
 	}
 	return stdout.String(), nil
@@ -259,12 +264,12 @@ func (o Options) progress() io.Writer {
 	return o.Progress
 }
 
-// stopOnce makes a function that runs stop at most once, and returns the same error each time.
-func stopOnce(stop func(context.Context) error) func(context.Context) error {
-	var once sync.Once
+// once makes a function that runs stop at most once, and returns the same error each time.
+func once(stop func(context.Context) error) func(context.Context) error {
+	var first sync.Once
 	var err error
 	return func(ctx context.Context) error {
-		once.Do(func() { err = stop(ctx) })
+		first.Do(func() { err = stop(ctx) })
 		return err
 	}
 }
