@@ -67,7 +67,7 @@ func (e *Error) Culprit() DN {
 	return d
 }
 
-// Secret is a password or token. Printed, logged or marshalled it shows nothing of itself.
+// Secret is a password or token. Printed, logged or marshaled it shows nothing of itself.
 type Secret string
 
 const redacted = "[redacted]"

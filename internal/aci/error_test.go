@@ -64,7 +64,7 @@ func TestSecret_shows_nothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log strings.Builder
-	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "s", s)
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "err", s)
 	for _, got := range []string{
 		string(js), log.String(), fmt.Sprint(s), fmt.Sprintf("%v %+v %#v %s %q", s, s, s, s, s),
 		fmt.Sprintf("%+v", struct{ S aci.Secret }{s}),

@@ -115,7 +115,8 @@ func TestDecodeReply(t *testing.T) {
 			aci.Reply{
 				TotalCount: -1, SubscriptionIDs: []string{"72057598349803562", "72057598349803563"},
 				Objects: []aci.MO{{Class: "fvTenant", DN: "uni/tn-t", Attrs: map[string]string{"dn": "uni/tn-t"}}},
-			}, true,
+			},
+			true,
 		},
 		"subscription":       {`{"totalCount":"0","subscriptionId":"72057598349803562","imdata":[]}`, aci.Reply{SubscriptionIDs: []string{"72057598349803562"}}, true},
 		"id as a number":     {`{"totalCount":0,"subscriptionId":72057598349803562,"imdata":[]}`, aci.Reply{SubscriptionIDs: []string{"72057598349803562"}}, true},

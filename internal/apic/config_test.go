@@ -120,7 +120,9 @@ func TestTLS(t *testing.T) {
 			defer stop()
 			_, err = c.Read(reading, wan) // over HTTPS and over a WebSocket of the same configuration
 			cancel()
-			<-done
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
 			switch {
 			case tt.want == "" && err != nil, tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
 				t.Errorf("got %v", err)

@@ -298,6 +298,25 @@ func TestRead_takes_no_incomplete_answer(t *testing.T) {
 	}
 }
 
+func TestReads_of_some_objects_take_no_incomplete_answer(t *testing.T) {
+	for _, body := range []string{`{"totalCount":"1","imdata":[]}`, `{"imdata":[]}`} {
+		bubbleSub(t, body, func(t *testing.T, w *world) {
+			w.serve("apic1", scripted(200, body))
+			c := w.connect(apic.Options{ReadOnce: true}, "apic1")
+			_, epg := c.ReadEPG(t.Context(), web)
+			_, one := c.ReadObjects(t.Context(), []aci.DN{web.DN()})
+			_, two := c.ReadObjects(t.Context(), []aci.DN{web.DN() + "1", web.DN() + "2"})
+			_, tags := c.PauseTags(t.Context(), wan)
+			_, marks := c.Marks(t.Context(), "c1")
+			for i, err := range []error{epg, one, two, tags, marks} {
+				if err == nil || !strings.Contains(err.Error(), "incomplete answer") {
+					t.Errorf("read %d: %v", i, err)
+				}
+			}
+		})
+	}
+}
+
 func TestRead_of_objects_with_rn_and_children(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.serve("apic1", scripted(200, `{"totalCount":"1","imdata":[{"l3extSubnet":{"attributes":{"dn":"uni/tn-prod/out-wan/instP-web/extsubnet-[10.0.0.0/8]"},`+

@@ -390,7 +390,9 @@ func TestLogout_is_bounded(t *testing.T) {
 		synctest.Wait()
 		start := time.Now()
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 		if d := time.Since(start); d != 2*time.Second {
 			t.Errorf("the end took %v", d)
 		}

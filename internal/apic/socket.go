@@ -102,6 +102,7 @@ func (c *Client) dialSocket(ctx context.Context, s *session) (*websocket.Conn, e
 	ctx, cancel := context.WithTimeoutCause(ctx, requestTimeout, errTimeout)
 	defer cancel()
 	start := time.Now()
+	//nolint:bodyclose // Dial: "You never need to close resp.Body yourself."
 	conn, resp, err := websocket.Dial(ctx, s.member.JoinPath("socket").String(), &websocket.DialOptions{
 		HTTPClient: &http.Client{
 			Transport:     &tokenInPath{base: c.http.Transport, token: s.token},

@@ -285,7 +285,7 @@ func subscriptionID(r request, status int, body io.Reader) (string, error) {
 	limited := io.LimitReader(body, maxBodyBytes)
 	head := make([]byte, 512)
 	n, err := io.ReadFull(limited, head)
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return "", fmt.Errorf("%s: %w", r, err)
 	}
 	head = head[:n]

@@ -277,6 +277,50 @@ func TestSubscribe_that_finds_no_socket_logs_in_anew(t *testing.T) {
 	})
 }
 
+func TestSubscribe_that_is_refused(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s := w.start(apicsim.Options{}, apic.Options{})
+		time.Sleep(time.Minute)
+		arm(t, s, apicsim.Fault{Match: "subscription=yes", Status: 403, Code: "403", Text: "Token was invalid (Error: Token timeout)"})
+		w.read() // with a new session
+		if n := count(w.requests(), "POST /api/aaaLogin.json"); n != 2 {
+			t.Errorf("%d logins", n)
+		}
+		other := aci.L3Out{Tenant: "prod", Name: "lan"}
+		for _, f := range []apicsim.Fault{
+			{Match: "subscription=yes", Times: 2, Status: 403, Code: "403", Text: "Not authorized"},
+			{Match: "subscription=yes", Times: 2, Status: 400, Code: "12", Text: "no such class"},
+			{Match: "subscription=yes", Times: 1, Status: 503},
+		} {
+			s.ClearFaults()
+			arm(t, s, f)
+			_, err := w.client.Read(t.Context(), other)
+			if e, ok := errors.AsType[*aci.Error](err); !ok || e.Status != f.Status || errors.Is(err, aci.ErrSession) {
+				t.Errorf("got %v", err)
+			}
+		}
+		if n := count(w.requests(), "POST /api/aaaLogin.json"); n != 0 {
+			t.Errorf("%d logins for what is no matter of the session", n)
+		}
+		if n := w.client.Status().Subscriptions; n != 1 {
+			t.Errorf("%d subscriptions", n)
+		}
+		w.silence(time.Hour)
+	})
+}
+
+func TestRead_without_Run_says_that_there_are_no_events(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.sim("apic1", apicsim.Options{})
+		c := w.connect(apic.Options{}, "apic1")
+		if _, err := c.Read(t.Context(), wan); err == nil || !strings.Contains(err.Error(), "no WebSocket") {
+			t.Errorf("got %v", err)
+		}
+		w.run()
+		w.read()
+	})
+}
+
 func TestRead_fails_when_its_subscription_ends_meanwhile(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s := w.start(apicsim.Options{}, apic.Options{})

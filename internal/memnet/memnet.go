@@ -150,7 +150,7 @@ func (c *conn) Write(p []byte) (int, error) {
 
 // wrap gives err its operation, as package net does; io.EOF stays as it is.
 func (c *conn) wrap(op string, err error) error {
-	if err == nil || err == io.EOF {
+	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
 	return &net.OpError{Op: op, Net: "mem", Source: c.local, Addr: c.remote, Err: err}
