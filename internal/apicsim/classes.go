@@ -42,6 +42,7 @@ type class struct {
 	foreign bool // made and deleted by the APIC alone
 	hidden  bool // changes are not announced to subscriptions
 	opaque  bool // a class of the real APIC that has no objects here
+	phantom bool // there to carry the DNs of others; never shown
 
 	props    []prop         // sorted by name
 	index    map[string]int // name -> index in props
@@ -309,6 +310,30 @@ func newSchema() map[string]*class {
 			props: slices.Concat(bare, []prop{ro("version", ""), ro("type", "controller"), ro("mode", "normal")}),
 		},
 	}
+	// What stands between a leaf and its faults. Source: the DN in
+	// faultInst_F0467_full_attributes.json, which does not tell the classes.
+	for _, p := range []class{
+		{name: "(local)", prefix: "local", parents: []string{"fabricNode"}},
+		{name: "(element)", prefix: "svc-policyelem-id-0", parents: []string{"(local)"}},
+		{name: "(uni)", prefix: "uni", parents: []string{"(element)"}},
+		{name: "(epp)", prefix: "epp", parents: []string{"(uni)"}},
+		{name: "(rtd)", prefix: "rtd-", naming: "defDn", brackets: true, parents: []string{"(epp)"}, props: []prop{id("defDn", rule{})}},
+		{name: "(issues)", prefix: "nwissues", parents: []string{"(rtd)"}},
+	} {
+		p.foreign, p.hidden, p.phantom = true, true, true
+		list = append(list, &p)
+	}
+	list = append(list, &class{
+		name: "faultInst", prefix: "fault-", naming: "code", parents: []string{"(issues)"}, foreign: true,
+		props: []prop{
+			id("code", text(`^F[0-9]+$`, 2, 8)), ro("ack", "no"), ro("annotation", ""), ro("cause", "configuration-failed"),
+			ro("changeSet", ""), ro("created", ""), ro("delegated", "yes"), ro("descr", ""), ro("domain", "tenant"),
+			ro("extMngdBy", "undefined"), ro("highestSeverity", "minor"), ro("lastTransition", ""), ro("lc", "soaking"),
+			ro("modTs", "never"), ro("occur", "1"), ro("origSeverity", "minor"), ro("prevSeverity", "minor"),
+			ro("rule", "fv-nw-issues-config-failed"), ro("severity", "minor"), ro("subject", "management"),
+			ro("type", "config"), ro("uid", ""),
+		},
+	})
 	for _, n := range opaqueClasses() {
 		list = append(list, &class{name: n, opaque: true})
 	}
@@ -319,7 +344,7 @@ func newSchema() map[string]*class {
 // for them succeed and are empty, writes are refused.
 func opaqueClasses() []string {
 	return []string{
-		"bgpPeerEntry", "bgpPeerP", "faultDelegate", "faultInst", "faultRecord", "fvAEPg", "fvAp", "fvBD",
+		"bgpPeerEntry", "bgpPeerP", "faultDelegate", "faultRecord", "fvAEPg", "fvAp", "fvBD",
 		"fvSubnet", "infraWiNode", "l3extIp", "l3extLIfP", "l3extLNodeP", "l3extMember", "l3extRsDynPathAtt",
 		"l3extRsL3DomAtt", "l3extRsNodeL3OutAtt", "l3extRsPathL3OutAtt", "l3extRsSubnetToProfile",
 		"l3extRsSubnetToRtSumm", "l3extVirtualLIfP", "vzFilter", "vzSubj", "aaaModLR", "healthInst",

@@ -180,7 +180,7 @@ func (p *filterParser) property() (*class, string, *wireError) {
 	}
 	c := schema[className]
 	switch {
-	case c == nil:
+	case c == nil || c.phantom:
 		return nil, "", refuse(122, "class %s not found", className)
 	case !c.hasAttribute(attr):
 		return nil, "", refuse(121, "Prop '%s' not found in class '%s' property table", attr, className)

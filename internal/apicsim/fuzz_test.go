@@ -15,6 +15,8 @@ func FuzzPost(f *testing.F) {
 		{"uni/tn-common", `{"tagAnnotation":{"attributes":{"key":"~!$([])_+-={};:|,.","value":"v"}}}`},
 		{"uni/tn-common", `{"tagAnnotation":{"attributes":{"key":"]x["}}}`},
 		{"uni/tn-common/ctx-default", `{"fvCtx":{"attributes":{"status":"deleted"}}}`},
+		{"uni/tn-F", `{"l3extOut":{"attributes":{"name":"O"},"children":[{"l3extRsEctx":{"attributes":{"tnFvCtxName":"x"}}},{"l3extInstP":{"attributes":{"name":"E"},"children":[{"l3extSubnet":{"attributes":{"ip":"10.0.0.0/8"}}}]}},{"l3extInstP":{"attributes":{"name":"G"},"children":[{"l3extSubnet":{"attributes":{"ip":"10.0.0.0/8","scope":""}}}]}}]}}`},
+		{"uni/tn-F", `{"l3extOut":{"attributes":{"name":"O","status":"deleted"}}}`},
 		{"uni/tn-common", `{"l3extOut":{"attributes":{"name":"O"},"children":[{"l3extRsEctx":{"attributes":{"tnFvCtxName":"x"}}}]}}`},
 	} {
 		f.Add(seed.dn, seed.body)
@@ -22,7 +24,7 @@ func FuzzPost(f *testing.F) {
 	f.Fuzz(func(t *testing.T, dn, body string) {
 		s := New(Options{DeployDelay: -1})
 		defer s.Close()
-		if err := s.Post("uni", `{"fvTenant":{"attributes":{"name":"F"},"children":[{"l3extOut":{"attributes":{"name":"O"},"children":[{"l3extInstP":{"attributes":{"name":"E"}}}]}}]}}`); err != nil {
+		if err := s.Post("uni", `{"fvTenant":{"attributes":{"name":"F"},"children":[{"l3extOut":{"attributes":{"name":"O"},"children":[{"l3extInstP":{"attributes":{"name":"E"},"children":[{"l3extSubnet":{"attributes":{"ip":"10.0.0.0/8"}}}]}},{"l3extInstP":{"attributes":{"name":"G"},"children":[{"l3extSubnet":{"attributes":{"ip":"10.0.0.0/8"}}}]}}]}}]}}`); err != nil {
 			t.Fatal(err)
 		}
 		before := s.Dump("uni")
@@ -47,6 +49,19 @@ func FuzzPost(f *testing.F) {
 		})
 		if total := s.Stats().Objects; total != n {
 			t.Fatalf("%d objects in the tree, %d listed", n, total)
+		}
+		filed := 0
+		for _, sub := range s.fabric.byClass[schema["l3extSubnet"]] {
+			c, claims := claimOf(sub)
+			if at, is := s.conflicts.filed[sub]; is != claims || at != c {
+				t.Fatalf("%s claims %v (%v), and is filed under %v (%v)", sub.dn, c, claims, at, is)
+			}
+			if claims {
+				filed++
+			}
+		}
+		if filed != len(s.conflicts.filed) {
+			t.Fatalf("%d claims, %d filed", filed, len(s.conflicts.filed))
 		}
 	})
 }

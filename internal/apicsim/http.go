@@ -354,7 +354,7 @@ func (s *Sim) getClass(c *call, rest string) response {
 		scope, name = rest[:i], rest[i+1:]
 	}
 	k := schema[name]
-	if k == nil || name == root {
+	if k == nil || k.phantom || name == root {
 		return fail(refuse(400, "Request failed, unresolved class for %s", name))
 	}
 	at, err := parsePath(scope)

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -103,6 +104,16 @@ func (c *command) flags(stderr io.Writer) *flag.FlagSet {
 	fs.IntVar(&o.LoginRate, "login-rate", 0, "logins and refreshes per second before 503; 0 is no limit (a real APIC: 2)")
 	fs.DurationVar(&o.Latency, "latency", 0, "added to every request")
 	fs.DurationVar(&o.DeployDelay, "deploy-delay", 200*time.Millisecond, "until a new external EPG is configSt=applied; negative is never")
+	fs.Func("leafs", "`ids` of leafs, comma separated, that raise F0467 where EPGs of a VRF share a prefix", func(v string) error {
+		for id := range strings.SplitSeq(v, ",") {
+			n, err := strconv.Atoi(id)
+			if err != nil || n < 1 {
+				return fmt.Errorf("%q is not the id of a leaf", id)
+			}
+			o.Leafs = append(o.Leafs, n)
+		}
+		return nil
+	})
 	fs.BoolVar(&o.OpaqueTokens, "opaque-tokens", false, "tokens as of APIC 4: base64 with + / = instead of a JWT")
 	fs.BoolVar(&o.RefreshRevokes, "refresh-revokes", false, "a refresh ends the tokens before it; else they live to their own expiry")
 	fs.BoolVar(&o.NoRefreshTimeout, "no-refresh-timeout", false, "ignore refresh-timeout, as before APIC 4.0")

@@ -167,7 +167,7 @@ func parseClasses(params map[string]string, name string) ([]*class, *wireError) 
 	var list []*class
 	for n := range strings.SplitSeq(v, ",") {
 		c := schema[strings.TrimSpace(n)]
-		if c == nil || c.name == root {
+		if c == nil || c.name == root || c.phantom {
 			return nil, refuse(12, "class %s not found", n)
 		}
 		list = append(list, c)
@@ -186,7 +186,7 @@ func parseOrder(v string) ([]orderBy, *wireError) {
 		name, attr, _ := strings.Cut(what, ".")
 		c := schema[name]
 		switch {
-		case c == nil:
+		case c == nil || c.phantom:
 			return nil, refuse(122, "class %s not found", name)
 		case !c.hasAttribute(attr):
 			return nil, refuse(121, "Prop '%s' not found in class '%s' property table", attr, name)
@@ -250,6 +250,9 @@ func (q *query) base(n *node) bool {
 func (q *query) run(f *fabric) []*node {
 	var found []*node
 	add := func(n *node) {
+		if n.class.phantom {
+			return
+		}
 		if len(q.classes) > 0 && !slices.Contains(q.classes, n.class) {
 			return
 		}
@@ -427,6 +430,9 @@ func (q *query) encodeOne(b []byte, f *fabric, n *node, as form, depth int, left
 // shows reports whether k appears below its parent: it is of a class asked for, or stands
 // on the way to one. unverified: that objects on the way are shown.
 func (q *query) shows(k *node, depth int) bool {
+	if k.class.phantom {
+		return false
+	}
 	if q.mayRead != nil && !q.mayRead(k.dn) {
 		return false
 	}

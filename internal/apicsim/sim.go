@@ -26,11 +26,12 @@ type Options struct {
 	Latency          time.Duration // added to every request
 	DeployDelay      time.Duration // until a new external EPG is configSt=applied; 0 is 200 ms, negative is never
 
-	OpaqueTokens     bool // tokens of APIC 4 and older: base64 with + / =
-	RefreshRevokes   bool // a refresh ends the tokens before it; else they live on to their own expiry
-	NoRefreshTimeout bool // ignore refresh-timeout, as before APIC 4.0
-	ModifyCreates    bool // status=modified on an absent object creates it; else 102. Not known of a real APIC
-	ObserveTags      bool // push changes of tagAnnotation and tagTag; metadata says isObservable=false
+	OpaqueTokens     bool  // tokens of APIC 4 and older: base64 with + / =
+	RefreshRevokes   bool  // a refresh ends the tokens before it; else they live on to their own expiry
+	NoRefreshTimeout bool  // ignore refresh-timeout, as before APIC 4.0
+	ModifyCreates    bool  // status=modified on an absent object creates it; else 102. Not known of a real APIC
+	Leafs            []int // ids of leafs in pod 1, where external EPGs are deployed and F0467 is raised
+	ObserveTags      bool  // push changes of tagAnnotation and tagTag; metadata says isObservable=false
 
 	MaxResult   int       // objects in an answer before "dataset is too big"; 0 is 100,000
 	SocketQueue int       // events that may wait for a slow reader before its socket is closed; 0 is 200,000
@@ -50,6 +51,7 @@ type Sim struct {
 	tokens     map[string]*session
 	subs       map[string]*subscription // id -> subscription, of all sessions
 	timers     map[*time.Timer]bool
+	conflicts  *conflicts
 	faults     []*armed
 	drops      []*dropping
 	logins     int
@@ -83,6 +85,7 @@ func New(o Options) *Sim {
 		tokens:      map[string]*session{},
 		subs:        map[string]*subscription{},
 		timers:      map[*time.Timer]bool{},
+		conflicts:   newConflicts(),
 	}
 	s.furnish()
 	return s
@@ -117,8 +120,12 @@ func (s *Sim) furnish() {
 	sys := add(at, "topSystem", "")
 	put(sys, "id", "1", "name", "apic1", "role", "controller", "podId", "1", "state", "in-service",
 		"version", s.opts.Version, "fabricDomain", "apic-sim",
-		"lastRebootTime", time.Now().Format("2006-01-02T15:04:05.000-07:00"))
+		"lastRebootTime", time.Now().Format(stampLayout))
 	put(add(add(sys, "firmwareCtrlrFwStatusCont", ""), "firmwareCtrlrRunning", ""), "version", s.opts.Version)
+	for _, id := range s.opts.Leafs {
+		leaf := add(at.parent, "fabricNode", strconv.Itoa(id))
+		put(leaf, "name", "leaf"+strconv.Itoa(id), "role", "leaf", "fabricSt", "active", "version", "n9000-"+s.opts.Version)
+	}
 	t.settle()
 	t.commit()
 }
@@ -208,7 +215,11 @@ func (s *Sim) Dump(dn string) string {
 		return ""
 	}
 	var all []*node
-	n.walk(func(k *node) { all = append(all, k) })
+	n.walk(func(k *node) {
+		if !k.class.phantom {
+			all = append(all, k)
+		}
+	})
 	slices.SortFunc(all, func(a, b *node) int { return strings.Compare(a.dn, b.dn) })
 	var b strings.Builder
 	for _, k := range all {
@@ -228,13 +239,18 @@ func (s *Sim) Dump(dn string) string {
 type Stats struct {
 	Sessions, Sockets, Subscriptions, Objects int
 	Classes                                   map[string]int // objects by class
+	Conflicts                                 int            // prefixes with import-security that several EPGs of a VRF hold
+	ConflictsSeen                             int            // how often a prefix came to be one of those
 }
 
-// Stats returns counts of sessions, open sockets, live subscriptions and objects.
+// Stats returns counts of sessions, open sockets, live subscriptions, objects and conflicts.
 func (s *Sim) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Stats{Sessions: len(s.sessions), Classes: map[string]int{}}
+	st := Stats{
+		Sessions: len(s.sessions), Classes: map[string]int{},
+		Conflicts: len(s.conflicts.lost), ConflictsSeen: s.conflicts.seen,
+	}
 	for sess := range s.sessions {
 		st.Sockets += len(sess.sockets)
 	}
@@ -245,7 +261,7 @@ func (s *Sim) Stats() Stats {
 		}
 	}
 	for c, list := range s.fabric.byClass {
-		if len(list) > 0 {
+		if len(list) > 0 && !c.phantom {
 			st.Classes[c.name] = len(list)
 			st.Objects += len(list)
 		}

@@ -98,6 +98,39 @@ func TestReplacingATenantInOneTransactionRelinksItsRelations(t *testing.T) {
 	}
 }
 
+func TestStatsTellPrefixesInTwoEPGsOfAVRF(t *testing.T) {
+	t.Parallel()
+	s := newSim(t, apicsim.Options{})
+	check := func(what string, now, seen int) {
+		t.Helper()
+		if st := s.Stats(); st.Conflicts != now || st.ConflictsSeen != seen {
+			t.Errorf("%s: %d conflicts, %d seen; want %d and %d", what, st.Conflicts, st.ConflictsSeen, now, seen)
+		}
+	}
+	post := func(dn, body string) {
+		t.Helper()
+		if err := s.Post(dn, body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	post("uni", fabricT)
+	subnet := func(epg, status string) string {
+		return `{"l3extInstP":{"attributes":{"name":"` + epg + `"},"children":[{"l3extSubnet":{"attributes":{"ip":"10.0.0.1/32","status":"` + status + `"}}}]}}`
+	}
+	post("uni/tn-T/out-O", subnet("A", ""))
+	check("one EPG", 0, 0)
+	post("uni/tn-T/out-O", subnet("B", ""))
+	check("two EPGs", 1, 1)
+	post("uni/tn-T/out-O", subnet("A", "deleted"))
+	check("the first let go", 0, 1)
+	post("uni", `{"fvTenant":{"attributes":{"name":"T"},"children":[{"l3extOut":{"attributes":{"name":"P"},"children":[`+subnet("C", "")+`]}}]}}`)
+	check("another VRF", 0, 1)
+	post("uni/tn-T/out-P", `{"l3extRsEctx":{"attributes":{"tnFvCtxName":"V"}}}`)
+	check("its L3Out joins the VRF", 1, 2)
+	post("uni/tn-T", `{"fvCtx":{"attributes":{"name":"V","status":"deleted"}}}`)
+	check("the VRF is gone", 0, 2)
+}
+
 func TestResultsWithoutOrderChangeWithEveryWrite(t *testing.T) {
 	t.Parallel()
 	c := connect(t, apicsim.Options{})

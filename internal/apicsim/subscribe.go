@@ -115,7 +115,7 @@ func (s *Sim) announce(t *tx) {
 	}
 	slices.SortFunc(subs, func(a, b *subscription) int { return strings.Compare(a.id, b.id) })
 	for _, c := range t.changes {
-		if c.n.class.hidden && !s.opts.ObserveTags {
+		if c.n.class.phantom || (c.n.class.hidden && !s.opts.ObserveTags) {
 			continue
 		}
 		ids := map[*socket][]string{}

@@ -163,6 +163,12 @@ func setOptions(t *testing.T, o *apicsim.Options, fields []string) {
 				t.Fatal(err)
 			}
 			field.SetInt(int64(d))
+		case []int:
+			var n int
+			if _, err := fmt.Sscan(value, &n); err != nil {
+				t.Fatal(err)
+			}
+			o.Leafs = append(o.Leafs, n)
 		case []apicsim.User: // name/password/tenant
 			p := strings.Split(value, "/")
 			o.Users = append(o.Users, apicsim.User{Name: p[0], Password: p[1], Tenants: p[2:]})

@@ -66,7 +66,7 @@ func (s *Sim) remove(target string, allow func(dn string) bool) (*tx, *wireError
 func checkNames(o *object) *wireError {
 	c := schema[o.class]
 	switch {
-	case c == nil || o.class == root:
+	case c == nil || c.phantom || o.class == root:
 		return refuse(122, "unknown managed object class %s", o.class)
 	case c.opaque:
 		return notModeled("objects of class " + o.class)
@@ -356,6 +356,9 @@ type tx struct {
 	stamp   string // modTs of everything it touched
 }
 
+// stampLayout is how an APIC writes times. Source: apic-rest.md 6.2.
+const stampLayout = "2006-01-02T15:04:05.000-07:00"
+
 func (s *Sim) begin() *tx { return &tx{s: s, of: map[*node]*change{}} }
 
 func (t *tx) note(n *node, o op) *change {
@@ -458,7 +461,7 @@ func (t *tx) rollback() {
 
 // commit stamps what changed, and announces it in the order in which it was touched.
 func (t *tx) commit() {
-	t.stamp = time.Now().Format("2006-01-02T15:04:05.000-07:00")
+	t.stamp = time.Now().Format(stampLayout)
 	kept := t.changes[:0]
 	for _, c := range t.changes {
 		for i, v := range c.old {
@@ -473,7 +476,7 @@ func (t *tx) commit() {
 			continue
 		}
 		kept = append(kept, c)
-		if c.n.class.modTs >= 0 {
+		if c.n.class.modTs >= 0 && c.n.class.props[c.n.class.modTs].def != "never" {
 			c.n.attrs[c.n.class.modTs] = t.stamp
 		}
 		switch c.op {
@@ -490,5 +493,6 @@ func (t *tx) commit() {
 	}
 	t.s.fabric.gen++
 	t.s.announce(t)
+	t.collide()
 	t.deploy()
 }
