@@ -76,7 +76,7 @@ func TestSignedRequests(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer ws.CloseNow() //nolint:errcheck // the test is over
+		defer ws.CloseNow()
 		c.cookie = sign(t, key, dn, "GET/api/class/fvTenant.json?subscription=yes") + "; APIC-WebSocket-Session=" + token
 		if status, got := c.do("GET", "/api/class/fvTenant.json?subscription=yes", ""); status != 200 || !strings.Contains(got, `"subscriptionId":"7`) {
 			t.Errorf("subscribe: %d %s", status, got)

@@ -28,7 +28,7 @@
 //     rsp-prop-include, rsp-subtree-include=count, order-by, paging, the result limit.
 //     A result without order-by comes in an order that changes with every write.
 //   - POST and DELETE: object, child or descendant, as tree, by dn, rn or name; status;
-//     one transaction, all or nothing, one modTs; the error catalogue; rsp-subtree=modified
+//     one transaction, all or nothing, one modTs; the error catalog; rsp-subtree=modified
 //     and full. The parser insists on attributes before children and on strings.
 //   - Classes polUni, fvTenant, fvCtx, vzBrCP, l3extOut, l3extRsEctx, l3extInstP,
 //     l3extSubnet, fvRsProv, fvRsCons, fvRsCustQosPol, tagAnnotation, tagTag, tagInst with

@@ -29,7 +29,7 @@ func BenchmarkPageOf5000AmongFiftyThousand(b *testing.B) {
 		}
 	}
 	w := httptest.NewRecorder()
-	s.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/api/aaaLogin.json", strings.NewReader(`{"aaaUser":{"attributes":{"name":"admin","pwd":"apic-sim"}}}`)))
+	s.ServeHTTP(w, httptest.NewRequestWithContext(b.Context(), http.MethodPost, "/api/aaaLogin.json", strings.NewReader(`{"aaaUser":{"attributes":{"name":"admin","pwd":"apic-sim"}}}`)))
 	cookie := w.Header().Get("Set-Cookie")
 	for _, path := range []string{
 		"/api/class/l3extSubnet.json?order-by=l3extSubnet.dn&page=3&page-size=5000",
@@ -37,7 +37,7 @@ func BenchmarkPageOf5000AmongFiftyThousand(b *testing.B) {
 	} {
 		b.Run(path[:10], func(b *testing.B) {
 			for b.Loop() {
-				r := httptest.NewRequest(http.MethodGet, path, nil)
+				r := httptest.NewRequestWithContext(b.Context(), http.MethodGet, path, nil)
 				r.Header.Set("Cookie", cookie)
 				w := httptest.NewRecorder()
 				s.ServeHTTP(w, r)

@@ -94,8 +94,7 @@ func New(o Options) *Sim {
 // furnish makes what every fabric has.
 func (s *Sim) furnish() {
 	t := s.begin()
-	var add func(parent *node, class, value string) *node
-	add = func(parent *node, class, value string) *node {
+	add := func(parent *node, class, value string) *node {
 		c := schema[class]
 		n := t.create(parent, c, c.rn(value), strings.TrimPrefix(parent.dn+"/"+c.rn(value), "/"))
 		n.system = true

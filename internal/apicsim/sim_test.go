@@ -210,7 +210,7 @@ func TestLoginSetsTheCookieAsAnAPICDoes(t *testing.T) {
 	for _, opaque := range []bool{false, true} {
 		s := newSim(t, apicsim.Options{OpaqueTokens: opaque})
 		w := httptest.NewRecorder()
-		s.ServeHTTP(w, httptest.NewRequest("POST", "/api/aaaLogin.json", strings.NewReader(`{"aaaUser":{"attributes":{"name":"admin","pwd":"apic-sim"}}}`)))
+		s.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "POST", "/api/aaaLogin.json", strings.NewReader(`{"aaaUser":{"attributes":{"name":"admin","pwd":"apic-sim"}}}`)))
 		cookie, attributes, _ := strings.Cut(w.Header().Get("Set-Cookie"), "; ")
 		token, isCookie := strings.CutPrefix(cookie, "APIC-cookie=")
 		if !isCookie || attributes != "path=/; HttpOnly; Secure" || !strings.Contains(w.Body.String(), `"token":"`+token+`"`) {
@@ -270,7 +270,7 @@ func TestSocketsAnswerPings(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer ws.CloseNow() //nolint:errcheck // the test is over
+		defer ws.CloseNow()
 		ctx := ws.CloseRead(t.Context())
 		if err := ws.Ping(ctx); err != nil {
 			t.Errorf("ping: %v", err)

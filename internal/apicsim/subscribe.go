@@ -221,7 +221,7 @@ func (s *Sim) serveSocket(w http.ResponseWriter, r *http.Request, token string, 
 	if err != nil {
 		return // Accept has answered
 	}
-	defer conn.CloseNow() //nolint:errcheck // the peer may be gone
+	defer conn.CloseNow()
 	done := make(chan struct{})
 	go func() { // reading is what answers pings and notices the end
 		defer close(done)
@@ -238,7 +238,7 @@ func (s *Sim) serveSocket(w http.ResponseWriter, r *http.Request, token string, 
 	}()
 	k.deliver(ctx, conn)
 	cancel()
-	conn.CloseNow() //nolint:errcheck // the peer may be gone
+	conn.CloseNow()
 	<-done
 }
 

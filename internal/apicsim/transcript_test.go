@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -244,9 +245,7 @@ func (c *conn) do(method, path, body string) (int, string) {
 		c.t.Fatal(err)
 	}
 	req.URL = &url.URL{Scheme: "http", Host: "apic", Opaque: path, RawQuery: strings.ReplaceAll(query, " ", "%20")}
-	for k, v := range c.header() {
-		req.Header[k] = v
-	}
+	maps.Copy(req.Header, c.header())
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return 0, "no answer"
@@ -283,7 +282,7 @@ func (c *conn) open(which string) string {
 		return fmt.Sprintf("! refused with %d\n", resp.StatusCode)
 	}
 	go func() {
-		defer ws.CloseNow() //nolint:errcheck // the server may have gone
+		defer ws.CloseNow()
 		for {
 			_, frame, err := ws.Read(c.t.Context())
 			c.mu.Lock()
