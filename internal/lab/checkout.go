@@ -96,6 +96,18 @@ func (c checkout) own(ctx context.Context) (string, *lock, error) {
 	return dir, owner, nil
 }
 
+// disown takes the directory away again, and with it what may still run in it.
+func (c checkout) disown(ctx context.Context, dir string, owner *lock) error {
+	defer owner.Close()
+	// A sweep that met the directory half gone would lock another file by the owner's name.
+	guard, err := awaitLock(ctx, c.state("lock"))
+	if err != nil {
+		return err
+	}
+	defer guard.Close()
+	return remove(ctx, dir)
+}
+
 // sweep ends the labs whose owner has ended without.
 func (c checkout) sweep(ctx context.Context) error {
 	if err := os.MkdirAll(c.state(), 0o700); err != nil {

@@ -39,19 +39,19 @@ const (
 //go:embed manifests
 var manifests embed.FS
 
-// start starts a lab in dir, which exists and is empty but for its owner.
+// start starts a lab in dir, which exists and is empty but for its owner. Its stop ends the
+// processes and leaves the state to the caller, as does an error, which leaves the logs elsewhere.
 func (c checkout) start(ctx context.Context, dir string, tools toolchain, o Options) (*Lab, error) {
 	l, err := startIn(ctx, dir, tools, o)
 	if err == nil {
 		return l, nil
 	}
-	ctx = context.WithoutCancel(ctx)
 	err = fmt.Errorf("start the lab: %w", err)
-	if killErr := killAll(ctx, dir); killErr != nil {
+	if killErr := killAll(context.WithoutCancel(ctx), dir); killErr != nil {
 		return nil, errors.Join(err, killErr)
 	}
 	logs := c.state("failed")
-	return nil, errors.Join(err, os.RemoveAll(logs), keepLogs(dir, logs), os.RemoveAll(dir))
+	return nil, errors.Join(err, os.RemoveAll(logs), keepLogs(dir, logs))
 }
 
 // keepLogs moves the logs of the lab in dir, if it came to have any.
@@ -96,12 +96,12 @@ func startIn(ctx context.Context, dir string, tools toolchain, o Options) (*Lab,
 		return nil, err
 	}
 	l.stop = func(ctx context.Context) error {
-		err := killAll(ctx, dir)
-		if err == nil {
-			// It is our own child, so it is on us to reap it. That it was killed is no news.
-			_ = metallb.Wait()
+		if err := killAll(ctx, dir); err != nil {
+			return err
 		}
-		return errors.Join(err, os.RemoveAll(dir))
+		// It is our own child, so it is on us to reap it. That it was killed is no news.
+		_ = metallb.Wait()
+		return nil
 	}
 	err = l.awaitReady(ctx)
 	if err == nil {

@@ -69,10 +69,15 @@ func Start(ctx context.Context, o Options) (*Lab, error) {
 	}
 	l, err := c.start(ctx, dir, tools, o)
 	if err != nil {
-		return nil, errors.Join(err, owner.Close())
+		return nil, errors.Join(err, c.disown(context.WithoutCancel(ctx), dir, owner))
 	}
 	end := l.stop
-	l.stop = once(func(ctx context.Context) error { return errors.Join(end(ctx), owner.Close()) })
+	l.stop = once(func(ctx context.Context) error {
+		if err := end(ctx); err != nil {
+			return errors.Join(err, owner.Close()) // the next sweep tries again
+		}
+		return c.disown(ctx, dir, owner)
+	})
 	return l, nil
 }
 
@@ -153,7 +158,7 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 		return nil, err
 	}
 	if _, err := c.start(ctx, c.upDir(), tools, o); err != nil {
-		return nil, err
+		return nil, errors.Join(err, remove(context.WithoutCancel(ctx), c.upDir()))
 	}
 	return attach(c.upKubeconfig(), tools)
 }

@@ -1,3 +1,4 @@
+// Pins etcd for the lab: see tools/lab/README.md.
 module github.com/haystacknetworks/aci-sync/tools/lab/etcd
 
 go 1.26.0

@@ -1,4 +1,4 @@
-// The Kubernetes of the lab: see tools/lab/README.md.
+// Pins kubernetes for the lab: see tools/lab/README.md.
 module github.com/haystacknetworks/aci-sync/tools/lab/kubernetes
 
 go 1.26.0

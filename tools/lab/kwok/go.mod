@@ -1,3 +1,4 @@
+// Pins kwok for the lab: see tools/lab/README.md.
 module github.com/haystacknetworks/aci-sync/tools/lab/kwok
 
 go 1.26.0

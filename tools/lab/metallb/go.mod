@@ -1,3 +1,4 @@
+// Pins metallb for the lab: see tools/lab/README.md.
 module github.com/haystacknetworks/aci-sync/tools/lab/metallb
 
 go 1.26.0
