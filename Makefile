@@ -29,6 +29,10 @@ build: ## make bin/aci-sync and bin/apic-sim
 demo: ## show it at work: a real control plane, a simulated APIC; KEEP=1 leaves both running
 	KEEP=$(KEEP) $(GO) run ./test/demo
 
+.PHONY: demo-stop
+demo-stop: ## stop what make demo KEEP=1 left running
+	$(GO) run ./test/demo stop
+
 ##@ Test
 
 .PHONY: test
