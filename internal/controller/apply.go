@@ -166,6 +166,7 @@ func (c *Controller) expect(key aci.DN, p plan.Post, since time.Time) *batch {
 	}
 	d := c.domain(key)
 	d.batches = append(d.batches, b)
+	d.posted(time.Now())
 	return b
 }
 

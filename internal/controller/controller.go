@@ -244,7 +244,7 @@ func (c *Controller) start(ctx context.Context) error {
 // findMarks watches every L3Out in which something bears our mark.
 func (c *Controller) findMarks(ctx context.Context) error {
 	dns, err := c.apic.Marks(ctx, c.opts.Policy.Owner)
-	if refused, ok := errors.AsType[*aci.Error](err); ok && refused.Status == 403 {
+	if refused, ok := errors.AsType[*aci.Error](err); ok && refused.Status == 403 && !errors.Is(err, aci.ErrSession) {
 		// A user with rights to one tenant only may not be shown the whole fabric.
 		c.log.Warn("may not look for marked objects fabric-wide: what is left of ours in L3Outs that no workload names stays",
 			"err", err)

@@ -114,14 +114,16 @@ func (c *Controller) dirty(e aci.ExtEPG, p aci.Place) {
 }
 
 // take hands out what is dirty, to be looked at now.
-func (d *domain) take(now time.Time) (map[aci.Place]struct{}, time.Time) {
+func (d *domain) take() (map[aci.Place]struct{}, time.Time) {
 	places, since := d.places, d.since
 	d.places, d.since = map[aci.Place]struct{}{}, time.Time{}
-	if len(places) > 0 {
-		d.window = min(2*max(d.window, quietWindow/2), busyWindow)
-		d.batchAt = now
-	}
 	return places, since
+}
+
+// posted notes that a batch was written: the next one waits longer if it comes soon.
+func (d *domain) posted(now time.Time) {
+	d.window = min(2*max(d.window, quietWindow), busyWindow)
+	d.batchAt = now
 }
 
 // fail backs the domain off: half a second, doubling up to half a minute.

@@ -16,6 +16,7 @@ import (
 const (
 	ReasonSynced   = "Synced"        // subnets of the workload were added
 	ReasonReverted = "DriftReverted" // what somebody changed or deleted on the APIC was put back
+	ReasonContractsLost = "ContractsLost" // somebody deleted an EPG of ours with contracts, which aci-sync does not restore
 	ReasonRefused  = "Refused"       // the APIC refuses a change because of what it says
 )
 
@@ -99,6 +100,14 @@ func (c *Controller) applied(p plan.Post, dur time.Duration) {
 	}
 	c.log.Info("applied", "epg", p.EPG, "changes", len(p.Changes), "reason", strings.Join(reasons, " "),
 		"dur", dur.Round(time.Millisecond))
+	if lost := p.Changes[0].Lost; len(lost) > 0 {
+		msg := fmt.Sprintf("%s: restored; these contracts went with it and are for the network team to restore: %s",
+			p.EPG, strings.Join(lost, ", "))
+		c.log.Warn("contracts went with a deleted external EPG", "epg", p.EPG, "reason", strings.Join(lost, ", "))
+		for _, w := range p.Changes[0].For {
+			c.cluster.Note(w, true, ReasonContractsLost, msg)
+		}
+	}
 	for t, n := range counts {
 		msg := fmt.Sprintf("%s: %d objects created", p.EPG, n)
 		if t.reason == ReasonReverted {

@@ -76,7 +76,7 @@ func (c *Controller) Reconcile(ctx context.Context, key aci.DN) (time.Time, erro
 		return time.Time{}, err
 	}
 	c.mu.Lock()
-	places, since := d.take(time.Now())
+	places, since := d.take()
 	c.mu.Unlock()
 	if err := c.settle(ctx, key, places, since); err != nil {
 		c.mu.Lock()
@@ -123,7 +123,7 @@ func (c *Controller) readDue(ctx context.Context, key aci.DN) (moved bool, err e
 	}
 	if moved {
 		d := c.domain(key)
-		places, _ := d.take(time.Time{})
+		places, _ := d.take()
 		delete(c.domains, key)
 		c.mark(slices.Collect(maps.Keys(places)))
 		for _, l := range due {

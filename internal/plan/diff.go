@@ -168,13 +168,14 @@ func (d *differ) epg(e aci.ExtEPG) {
 	dn := e.DN()
 	switch {
 	case f == created:
-		reason := Claimed
+		reason, lost := Claimed, []string(nil)
 		if d.have.Last(e) == observed.Ours {
-			reason = Restored
+			reason, lost = Restored, d.have.Contracts(e)
 		}
 		d.plan.Changes = append(d.plan.Changes, Change{
 			Action: Create, Place: aci.Place{ExtEPG: e}, DN: dn, Mark: true, Reason: reason,
-			Attrs: map[string]string{"annotation": d.policy.Owner.Annotation()}, By: d.want.Workloads(e), For: d.want.Workloads(e),
+			Attrs: map[string]string{"annotation": d.policy.Owner.Annotation()},
+			By:    d.want.Workloads(e), For: d.want.Workloads(e), Lost: lost,
 		})
 	case !exists:
 	case f == leaving:

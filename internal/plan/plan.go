@@ -51,6 +51,7 @@ type Change struct {
 	Reason Reason
 	By     []desired.Ref // the Pods and Services that bear it; of an EPG, the workloads
 	For    []desired.Ref // the workloads that ask for it
+	Lost   []string      // of an EPG to be restored: contract relations that went with it
 
 	with []netip.Prefix // of the Delete of an EPG: what goes with it
 }
