@@ -2,6 +2,8 @@ package apicsim_test
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -49,5 +51,32 @@ func BenchmarkPostOf500SubnetsWithTags(b *testing.B) {
 			b.Fatal(err)
 		}
 		b.StartTimer()
+	}
+}
+
+func BenchmarkReadsAmongFiftyThousandSubnets(b *testing.B) {
+	s := apicsim.New(apicsim.Options{})
+	defer s.Close()
+	fill(b, s, 50_000)
+	ask := func(method, path, body, cookie string) *httptest.ResponseRecorder {
+		r := httptest.NewRequestWithContext(b.Context(), method, path, strings.NewReader(body))
+		r.Header.Set("Cookie", cookie)
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		return w
+	}
+	cookie := ask(http.MethodPost, "/api/aaaLogin.json", `{"aaaUser":{"attributes":{"name":"admin","pwd":"apic-sim"}}}`, "").Header().Get("Set-Cookie")
+	for name, path := range map[string]string{
+		"page_of_a_class":   "/api/class/l3extSubnet.json?order-by=l3extSubnet.dn&page=3&page-size=5000",
+		"count_of_an_L3Out": "/api/mo/uni/tn-T/out-O.json?query-target=subtree&target-subtree-class=l3extSubnet,l3extInstP,tagAnnotation&page=0&page-size=1",
+		"one_EPG":           "/api/mo/uni/tn-T/out-O/instP-E3.json?query-target=subtree",
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if w := ask(http.MethodGet, path, "", cookie); w.Code != http.StatusOK {
+					b.Fatal(w.Body.String())
+				}
+			}
+		})
 	}
 }

@@ -146,6 +146,7 @@ func newSchema() map[string]*class {
 	prio := conf("prio", "unspecified",
 		word("unspecified", "level1", "level2", "level3", "level4", "level5", "level6"))
 	matchT := conf("matchT", "AtleastOne", word("AtleastOne", "All", "AtmostOne", "None"))
+	intent := conf("intent", "install", word("install", "estimate_add", "estimate_delete"))
 	// A relation by name: written by name, read by tDn. Source: apic-rest.md 4.5 and
 	// imdata_l3extOut_full_subtree.json.
 	relation := func(target string) []prop {
@@ -212,7 +213,7 @@ func newSchema() map[string]*class {
 			name: "vzBrCP", label: "Contract", prefix: "brc-", naming: "name", parents: []string{"fvTenant"},
 			props: slices.Concat(object, owner, []prop{
 				name, alias, descr, prio, dscpProp,
-				conf("intent", "install", word("install", "estimate_add", "estimate_delete")),
+				intent,
 				conf("scope", "context", word("context", "global", "tenant", "application-profile")),
 				ro("configIssues", "filter-not-present"), ro("reevaluateAll", "no"),
 			}),
@@ -257,17 +258,18 @@ func newSchema() map[string]*class {
 			props: slices.Concat(object, []prop{
 				id("ip", rule{kind: rulePrefix}), alias, descr,
 				conf("name", "", text(patternName, 0, 64)),
-				conf("scope", "import-security", flags("export-rtctrl", "import-rtctrl", "import-security", "shared-rtctrl", "shared-security")),
+				conf("scope", "import-security",
+					flags("export-rtctrl", "import-rtctrl", "import-security", "shared-rtctrl", "shared-security")),
 				conf("aggregate", "", flags("export-rtctrl", "import-rtctrl", "shared-rtctrl")),
 			}),
 		},
 		{
 			name: "fvRsProv", label: "Contract", prefix: "rsprov-", naming: "tnVzBrCPName", parents: []string{"l3extInstP"},
-			props: slices.Concat(object, relation("vzBrCP"), []prop{contract, matchT, prio, conf("intent", "install", word("install", "estimate_add", "estimate_delete"))}),
+			props: slices.Concat(object, relation("vzBrCP"), []prop{contract, matchT, prio, intent}),
 		},
 		{
 			name: "fvRsCons", label: "Contract", prefix: "rscons-", naming: "tnVzBrCPName", parents: []string{"l3extInstP"},
-			props: slices.Concat(object, relation("vzBrCP"), []prop{contract, prio, conf("intent", "install", word("install", "estimate_add", "estimate_delete"))}),
+			props: slices.Concat(object, relation("vzBrCP"), []prop{contract, prio, intent}),
 		},
 		{
 			name: "fvRsCustQosPol", label: "Custom QOS Policy", prefix: "rscustQosPol", parents: []string{"l3extInstP"}, fixed: true,

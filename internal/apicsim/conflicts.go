@@ -2,9 +2,9 @@ package apicsim
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -143,8 +143,10 @@ func (s *Sim) moveFaults() (more bool) {
 	want := map[string]string{} // DN of the fault -> what it says
 	for epg, c := range s.conflicts.verdicts() {
 		for _, leaf := range s.opts.Leafs {
-			dn := "topology/pod-1/node-" + strconv.Itoa(leaf) + "/local/svc-policyelem-id-0/uni/epp/rtd-[" + epg.dn + "]/nwissues/fault-F0467"
-			want[dn] = "prefix-entry-already-in-use: Prefix entry sys/ctx-[vxlan-" + c.vnid + "]/pfx-[" + c.prefix.String() + "] is in use;"
+			dn := fmt.Sprintf("topology/pod-1/node-%d/local/svc-policyelem-id-0/uni/epp/rtd-[%s]/nwissues/fault-F0467",
+				leaf, epg.dn)
+			want[dn] = fmt.Sprintf("prefix-entry-already-in-use: Prefix entry sys/ctx-[vxlan-%s]/pfx-[%s] is in use;",
+				c.vnid, c.prefix)
 		}
 	}
 	t := s.begin()
@@ -200,8 +202,10 @@ func (t *tx) makePath(dn string) *node {
 // describe words the fault as faultInst_F0467_full_attributes.json does.
 func (t *tx) describe(n *node, what string) {
 	epg := n.parent.parent.attr("defDn")
-	t.set(n, n.class.find("descr"), "Configuration failed for "+epg+" due to Prefix Entry Already Used in Another EPG, debug message: "+what)
-	t.set(n, n.class.find("changeSet"), "configQual:prefix-entry-already-in-use, configSt:failed-to-apply, debugMessage:"+what+", temporaryError:no")
+	t.set(n, n.class.find("descr"),
+		"Configuration failed for "+epg+" due to Prefix Entry Already Used in Another EPG, debug message: "+what)
+	t.set(n, n.class.find("changeSet"),
+		"configQual:prefix-entry-already-in-use, configSt:failed-to-apply, debugMessage:"+what+", temporaryError:no")
 }
 
 func (t *tx) transit(n *node, lc, severity string) {

@@ -45,6 +45,14 @@
 //     that stands twice. A reader that does not keep up loses its socket.
 //   - Users restricted to tenants, or to reading.
 //
+// # For tests
+//
+// Post, Delete, Seed, Lookup and Dump edit and show the tree without a session. Requests
+// and Options.RequestLog tell every request in the order of the work, writes with their
+// bodies. Stats counts, also the prefixes that two external EPGs of a VRF hold at once, now
+// and ever. AddFault, DropEvents, CloseSockets and ExpireSessions make things go wrong, by
+// count and never by chance. Control offers all that to scripts.
+//
 // # Chosen where the truth is not known
 //
 // The word unverified marks each such place in the code. The choices that matter most:

@@ -61,7 +61,8 @@ func (p *parser) fail(what string) *wireError {
 }
 
 func (p *parser) attributesFirst() *wireError {
-	return refuse(400, "invalid data at line '%d'. Attributes are missing, tag 'attributes' must be specified first, before any other tag", p.line())
+	return refuse(400, "invalid data at line '%d'. "+
+		"Attributes are missing, tag 'attributes' must be specified first, before any other tag", p.line())
 }
 
 func (p *parser) open(want json.Delim, what string) *wireError {

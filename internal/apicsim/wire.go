@@ -49,12 +49,14 @@ func notModeled(what string) *wireError {
 
 // Texts of answers that carry no variable part. Source: apic-rest.md 1.3, 2.6, 6.3.
 const (
-	textBadPassword  = "Username or password is incorrect - FAILED local authentication"
-	textNoCookie     = "Need a valid webtoken cookie (named APIC-Cookie) or a signed request with signature in the cookie APIC-Request-Signature for all REST API requests"
+	textBadPassword = "Username or password is incorrect - FAILED local authentication"
+	textNoCookie    = "Need a valid webtoken cookie (named APIC-Cookie) or a signed request with signature " +
+		"in the cookie APIC-Request-Signature for all REST API requests"
 	textTokenTimeout = "Token was invalid (Error: Token timeout)"
-	textNoSocket     = "Subscription request failed, unable to locate opened web socket. Please re-login to the application"
-	textTooBig       = "Unable to process the query, result dataset is too big"
-	textSubTimeout   = "Subscription refresh timeout"
+	textNoSocket     = "Subscription request failed, unable to locate opened web socket. " +
+		"Please re-login to the application"
+	textTooBig     = "Unable to process the query, result dataset is too big"
+	textSubTimeout = "Subscription refresh timeout"
 )
 
 func (e *wireError) body() []byte {

@@ -322,7 +322,8 @@ func checkSubnet(n *node) *wireError {
 	}
 	for f := range strings.SplitSeq(n.attr("aggregate"), ",") {
 		if f == "import-rtctrl" || f == "export-rtctrl" {
-			return refuse(120, "Invalid Configuration - Import/Export Subnet Aggregation Supported Only for Default Prefix. Dn0=%s, ", n.dn)
+			return refuse(120, "Invalid Configuration - "+
+				"Import/Export Subnet Aggregation Supported Only for Default Prefix. Dn0=%s, ", n.dn)
 		}
 	}
 	return nil
@@ -370,7 +371,7 @@ func (t *tx) note(n *node, o op) *change {
 
 // create adds an object with its defaults, and its implicit children.
 func (t *tx) create(parent *node, c *class, rn, dn string) *node {
-	n := &node{class: c, rn: rn, dn: dn, parent: parent, attrs: make([]string, len(c.props))}
+	n := &node{class: c, rn: dn[len(dn)-len(rn):], dn: dn, parent: parent, attrs: make([]string, len(c.props))}
 	for i := range c.props {
 		n.attrs[i] = c.props[i].def
 	}
