@@ -119,16 +119,16 @@ func (s *stage) measure(ctx context.Context) error {
 	}
 	command("kubectl scale deployment mcast --replicas=51, 52, ... %d", 50+samples)
 	for i := range samples {
+		select { // let it be quiet again: changes in a row wait for company
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(1200 * time.Millisecond):
+		}
 		if err := s.scale(ctx, 51+i); err != nil {
 			return err
 		}
 		if _, err := s.inSync(ctx, 51+i); err != nil {
 			return err
-		}
-		select { // let it be quiet again: changes in a row wait for company
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(1200 * time.Millisecond):
 		}
 	}
 	stop()
