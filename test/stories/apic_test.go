@@ -1,0 +1,319 @@
+package stories_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/haystacknetworks/aci-sync/internal/apicsim"
+)
+
+// apicVerb is what the network team does, and what happens to an APIC:
+//
+//	apic post DN FILE|JSON       write, as another user
+//	apic delete DN
+//	apic exists DN
+//	apic is DN ATTR=VALUE...     ATTR~FLAG: the flag is in the list; ATTR!FLAG: it is not
+//	apic tag DN KEY VALUE        the value of a tagAnnotation; "" for none
+//	apic dump DN FILE            everything at and below DN with all attributes, for cmp
+//
+//	apic fault JSON|clear        see apicsim.Fault
+//	apic drop COUNT REGEXP       lose events of objects whose DN matches
+//	apic sockets | sessions      close all
+//	apic wire up|refuse|hang     the network
+//	apic attempts COUNT          connections since then
+//	apic hold REGEXP             keep aci-sync's requests waiting from now on
+//	apic held COUNT | release    how many wait; let them go on
+//	apic stats NAME COUNT        Sessions, Sockets, Subscriptions
+func apicVerb(s *story, ts *testscript.TestScript, args []string) error {
+	if len(args) == 0 {
+		return errors.New("usage: apic VERB ARG...")
+	}
+	do, args := args[0], args[1:]
+	need := map[string]int{
+		"post": 2, "delete": 1, "exists": 1, "is": 2, "tag": 3, "dump": 2, "fault": 1, "drop": 2, "wire": 1,
+		"attempts": 1, "hold": 1, "held": 1, "stats": 2,
+	}
+	if len(args) < need[do] {
+		return fmt.Errorf("apic %s takes %d arguments", do, need[do])
+	}
+	switch do {
+	case "post":
+		body := args[1]
+		if !strings.HasPrefix(body, "{") {
+			body = ts.ReadFile(body)
+		}
+		return s.netops.post(s.ctx, args[0], expand(ts, body))
+	case "delete":
+		return s.netops.remove(s.ctx, args[0])
+	case "exists", "is", "tag", "dump":
+		o, ok, err := s.netops.tree(s.ctx, args[0])
+		if err == nil && !ok {
+			err = fmt.Errorf("%s does not exist", args[0])
+		}
+		if err != nil {
+			return err
+		}
+		return lookAt(ts, do, o, args)
+	case "wire":
+		s.wire.set(args[0])
+		if args[0] != "up" {
+			s.sim.CloseSockets()
+		}
+		return nil
+	case "attempts":
+		_, n := s.wire.counts()
+		ts.Logf("# %d connections", n)
+		return want(float64(n), args[0], "connections")
+	case "hold":
+		re, err := regexp.Compile(args[0])
+		if err == nil {
+			s.wire.holdBack(re)
+		}
+		return err
+	case "held":
+		n, _ := s.wire.counts()
+		return want(float64(n), args[0], "requests that wait")
+	case "release":
+		s.wire.release()
+		return nil
+	case "stats":
+		st := s.sim.Stats()
+		n, ok := map[string]int{"Sessions": st.Sessions, "Sockets": st.Sockets, "Subscriptions": st.Subscriptions}[args[0]]
+		if !ok {
+			return fmt.Errorf("no count of %s", args[0])
+		}
+		ts.Logf("# %d %s", n, args[0])
+		return want(float64(n), args[1], args[0])
+	}
+	return s.trouble(do, args)
+}
+
+// trouble makes things go wrong.
+func (s *story) trouble(do string, args []string) error {
+	switch do {
+	case "fault":
+		if args[0] == "clear" {
+			s.sim.ClearFaults()
+			return nil
+		}
+		var f apicsim.Fault
+		if err := json.Unmarshal([]byte(args[0]), &f); err != nil {
+			return err
+		}
+		return s.sim.AddFault(f)
+	case "drop":
+		n, err := strconv.Atoi(args[0])
+		if err != nil {
+			return err
+		}
+		return s.sim.DropEvents(n, args[1])
+	case "sockets":
+		s.sim.CloseSockets()
+		return nil
+	case "sessions":
+		s.sim.ExpireSessions()
+		return nil
+	}
+	return fmt.Errorf("apic does not know %q", do)
+}
+
+func want(n float64, condition, of string) error {
+	ok, err := compare(n, condition)
+	if err == nil && !ok {
+		err = fmt.Errorf("%v %s, want %s", n, of, condition)
+	}
+	return err
+}
+
+func lookAt(ts *testscript.TestScript, do string, o object, args []string) error {
+	switch do {
+	case "is":
+		for _, c := range args[1:] {
+			i := strings.IndexAny(c, "=~!")
+			if i < 0 {
+				return fmt.Errorf("%q is no condition", c)
+			}
+			k, v, is := c[:i], c[i+1:], o.attrs[c[:i]]
+			has := slices.Contains(strings.Split(is, ","), v)
+			if c[i] == '=' && is != v || c[i] == '~' && !has || c[i] == '!' && has {
+				return fmt.Errorf("%s: %s is %q, want %s", args[0], k, is, c)
+			}
+		}
+	case "tag":
+		if got := o.tag(args[1]); got != args[2] {
+			return fmt.Errorf("%s: tag %s is %q, want %q", args[0], args[1], got, args[2])
+		}
+	case "dump":
+		var b strings.Builder
+		o.dump(&b, "")
+		return os.WriteFile(ts.MkAbs(args[1]), []byte(b.String()), 0o600)
+	}
+	return nil
+}
+
+// holdsVerb checks that an EPG is as aci-sync promises and holds exactly the subnets of what is
+// named: holds [-foreign] [-cluster ID] EPG|L3OUT/EPG [KEY=VALUE|svc/NAME|+PREFIX]... The Pods
+// with a label, a Service, and a subnet of somebody else. With -foreign the EPG is not ours.
+func holdsVerb(s *story, ts *testscript.TestScript, args []string) error {
+	by, foreign := cluster, false
+	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
+		switch {
+		case args[0] == "-foreign":
+			foreign, args = true, args[1:]
+		case args[0] == "-cluster" && len(args) > 1:
+			by, args = args[1], args[2:]
+		default:
+			return fmt.Errorf("holds does not know %s", args[0])
+		}
+	}
+	if len(args) == 0 {
+		return errors.New("usage: holds [-foreign] [-cluster ID] EPG [KEY=VALUE|svc/NAME|+PREFIX]...")
+	}
+	dn := l3out + "/instP-" + args[0]
+	if out, epg, ok := strings.Cut(args[0], "/"); ok {
+		dn = "uni/tn-TEN/out-" + out + "/instP-" + epg
+	}
+	named := map[string][]string{} // prefix -> what its subnet may be called
+	others := map[string]bool{}
+	for _, what := range args[1:] {
+		if prefix, ok := strings.CutPrefix(what, "+"); ok {
+			others[prefix] = true
+			continue
+		}
+		list, err := s.bearers(what)
+		if err != nil {
+			return err
+		}
+		for _, b := range list {
+			p := netip.PrefixFrom(b.ip, b.ip.BitLen()).String()
+			named[p] = append(named[p], b.name)
+		}
+	}
+	epg, ok, err := s.netops.tree(s.ctx, dn)
+	if err == nil && !ok {
+		err = fmt.Errorf("%s does not exist", dn)
+	}
+	if err != nil {
+		return err
+	}
+	var wrong []string
+	complain := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
+	switch mark := epg.tag("aci-sync"); {
+	case foreign && mark == by+" "+dn:
+		complain("%s bears our mark", dn)
+	case !foreign && mark != by+" "+dn:
+		complain("%s: mark %q", dn, mark)
+	case !foreign && epg.attrs["annotation"] != "orchestrator:aci-sync:"+by:
+		complain("%s: annotation %q", dn, epg.attrs["annotation"])
+	}
+	for _, c := range epg.children {
+		if c.class != "l3extSubnet" {
+			continue
+		}
+		ip := c.attrs["ip"]
+		at := dn + "/extsubnet-[" + ip + "]"
+		if others[ip] {
+			delete(others, ip)
+			if c.tag("aci-sync") == by+" "+at {
+				complain("%s bears our mark", ip)
+			}
+			continue
+		}
+		names, claimed := named[ip]
+		if delete(named, ip); !claimed {
+			complain("%s (%s) is there and nobody claims it", ip, c.attrs["name"])
+			continue
+		}
+		if !slices.Contains(names, c.attrs["name"]) {
+			complain("%s: name %q, want one of %q", ip, c.attrs["name"], names)
+		}
+		if m := c.tag("aci-sync"); m != by+" "+at {
+			complain("%s: mark %q", ip, m)
+		}
+		if a := c.attrs["annotation"]; a != "orchestrator:aci-sync:"+by {
+			complain("%s: annotation %q", ip, a)
+		}
+		if !slices.Contains(strings.Split(c.attrs["scope"], ","), "import-security") {
+			complain("%s: scope %q", ip, c.attrs["scope"])
+		}
+	}
+	for ip, names := range named {
+		complain("%s of %q is missing", ip, names)
+	}
+	for ip := range others {
+		complain("%s, not ours, is missing", ip)
+	}
+	if len(wrong) == 0 {
+		return nil
+	}
+	slices.Sort(wrong)
+	if len(wrong) > 10 {
+		wrong = append(wrong[:10], fmt.Sprintf("and %d more", len(wrong)-10))
+	}
+	return errors.New(strings.Join(wrong, "\n"))
+}
+
+// countVerb counts requests from here on.
+func countVerb(s *story, ts *testscript.TestScript, _ []string) error {
+	s.since, s.sinceAt = 0, time.Now()
+	if all := s.sim.Requests(0); len(all) > 0 {
+		s.since = all[len(all)-1].Seq
+	}
+	return nil
+}
+
+// requestsVerb checks how many requests aci-sync made since count: requests REGEXP COUNT, where
+// the expression is on "METHOD /path?query". COUNT may be N/s for at most N a second and N more,
+// or N/min.
+func requestsVerb(s *story, ts *testscript.TestScript, args []string) error {
+	if len(args) != 2 {
+		return errors.New("usage: requests REGEXP COUNT")
+	}
+	re, err := regexp.Compile(args[0])
+	if err != nil {
+		return err
+	}
+	var lines []string
+	for _, r := range s.sim.Requests(s.since) {
+		if line := requestLine(r); r.User != otherUser && re.MatchString(line) {
+			lines = append(lines, line)
+		}
+	}
+	took := time.Since(s.sinceAt)
+	ts.Logf("# %d requests %s in %v", len(lines), args[0], took.Round(time.Millisecond))
+	if err := want(float64(len(lines)), args[1], "requests "+args[0]); err != nil {
+		return fmt.Errorf("%w:\n%s", err, lastLines(strings.Join(lines, "\n"), 30))
+	}
+	return nil
+}
+
+func requestLine(r apicsim.Request) string {
+	line := r.Method + " " + r.Path
+	if r.Query != "" {
+		line += "?" + r.Query
+	}
+	return line
+}
+
+func requestLines(list []apicsim.Request) string {
+	var b strings.Builder
+	for _, r := range list {
+		body := string(r.Body)
+		if len(body) > 300 {
+			body = body[:300] + "..."
+		}
+		fmt.Fprintf(&b, "%d %s %s %s -> %d %s %s returned=%d %s\n", r.Seq, r.Time.Format("05.000"), r.User,
+			requestLine(r), r.Status, r.Code, r.Text, r.Returned, body)
+	}
+	return b.String()
+}

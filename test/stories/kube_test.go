@@ -1,0 +1,233 @@
+package stories_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+const annotation = "aci.haystacknetworks.com/l3o"
+
+// expand puts the script's variables into a file's text; ${NAME} only, so that JSON may have $.
+func expand(ts *testscript.TestScript, text string) string {
+	return regexp.MustCompile(`\$\{\w+\}`).ReplaceAllStringFunc(text, func(v string) string {
+		return ts.Getenv(v[2 : len(v)-1])
+	})
+}
+
+// kubeVerb is kubectl in the story's namespace: kube ARG... A file of the script that --filename
+// or -f names may use its variables.
+func kubeVerb(s *story, ts *testscript.TestScript, args []string) error {
+	stdin := ""
+	args = slices.Clone(args)
+	for i, a := range args {
+		if i > 0 && args[i-1] == "-f" {
+			stdin, args[i] = expand(ts, ts.ReadFile(a)), "-"
+		}
+	}
+	cmd := exec.CommandContext(s.ctx, shared.lab.KubectlPath(), append([]string{"--kubeconfig=" + s.kubeconfig}, args...)...)
+	cmd.Env = []string{"HOME=" + s.dir, "PATH=" + os.Getenv("PATH")}
+	cmd.Stdin = strings.NewReader(stdin)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	ts.Logf("%s%s", &stdout, &stderr)
+	if err != nil {
+		return fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, &stderr)
+	}
+	return nil
+}
+
+// deployVerb makes a Deployment that is annotated for an EPG of the L3Out OUT: deploy NAME
+// REPLICAS EPG; with "-" for EPG it has no annotation.
+func deployVerb(s *story, ts *testscript.TestScript, args []string) error {
+	if len(args) != 3 {
+		return errors.New("usage: deploy NAME REPLICAS EPG")
+	}
+	replicas, err := strconv.ParseInt(args[1], 10, 32)
+	if err != nil {
+		return err
+	}
+	labels := map[string]string{"app": args[0]}
+	d := &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Name: args[0]},
+		Spec: appsv1.DeploymentSpec{
+			Replicas: new(int32(replicas)),
+			Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels},
+				Spec: corev1.PodSpec{
+					TerminationGracePeriodSeconds: new(int64(0)),
+					Containers:                    []corev1.Container{{Name: "app", Image: "registry.example.com/app:1"}},
+				},
+			},
+		},
+	}
+	if args[2] != "-" {
+		d.Annotations = map[string]string{annotation: fmt.Sprintf(`{"tenant":"TEN", "l3out":"OUT", "epg":%q}`, args[2])}
+	}
+	_, err = s.client.AppsV1().Deployments(s.ns).Create(s.ctx, d, metav1.CreateOptions{})
+	return err
+}
+
+// exposeVerb makes a LoadBalancer Service of both IP families: expose NAME APP.
+func exposeVerb(s *story, ts *testscript.TestScript, args []string) error {
+	if len(args) != 2 {
+		return errors.New("usage: expose NAME APP")
+	}
+	_, err := s.client.CoreV1().Services(s.ns).Create(s.ctx, &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: args[0]},
+		Spec: corev1.ServiceSpec{
+			Type:           corev1.ServiceTypeLoadBalancer,
+			IPFamilyPolicy: new(corev1.IPFamilyPolicyRequireDualStack),
+			Selector:       map[string]string{"app": args[1]},
+			Ports:          []corev1.ServicePort{{Port: 80}},
+		},
+	}, metav1.CreateOptions{})
+	return err
+}
+
+// bearer is who has an address on the Kubernetes side.
+type bearer struct {
+	ip   netip.Addr
+	name string // NAMESPACE::NAME, as its subnet is called
+}
+
+// bearers reads from the API server who has an address: KEY=VALUE is the Pods with this label,
+// svc/NAME a Service. Pods count as a person would say that they do.
+func (s *story) bearers(what string) ([]bearer, error) {
+	var list []bearer
+	add := func(name, ip string) error {
+		a, err := netip.ParseAddr(ip)
+		list = append(list, bearer{a, s.ns + "::" + name})
+		return err
+	}
+	if name, ok := strings.CutPrefix(what, "svc/"); ok {
+		svc, err := s.client.CoreV1().Services(s.ns).Get(s.ctx, name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(svc.Status.LoadBalancer.Ingress) == 0 {
+			return nil, fmt.Errorf("Service %s has no address yet", name)
+		}
+		for _, in := range svc.Status.LoadBalancer.Ingress {
+			if err := add(name, in.IP); err != nil {
+				return nil, err
+			}
+		}
+		return list, nil
+	}
+	pods, err := s.client.CoreV1().Pods(s.ns).List(s.ctx, metav1.ListOptions{LabelSelector: what})
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range pods.Items {
+		if p.Spec.HostNetwork || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
+			continue
+		}
+		for _, ip := range p.Status.PodIPs {
+			if err := add(p.Name, ip.IP); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return list, nil
+}
+
+// podsVerb checks how many Pods with a label have all their addresses: pods LABEL COUNT.
+func podsVerb(s *story, ts *testscript.TestScript, args []string) error {
+	if len(args) != 2 {
+		return errors.New("usage: pods LABEL COUNT")
+	}
+	pods, err := s.client.CoreV1().Pods(s.ns).List(s.ctx, metav1.ListOptions{LabelSelector: args[0]})
+	if err != nil {
+		return err
+	}
+	n := 0
+	for _, p := range pods.Items {
+		if len(p.Status.PodIPs) > 0 {
+			n++
+		}
+	}
+	if ok, err := compare(float64(n), args[1]); err != nil || !ok {
+		return errors.Join(err, fmt.Errorf("%d of %d Pods have addresses, want %s", n, len(pods.Items), args[1]))
+	}
+	return nil
+}
+
+// addrVerb puts the Nth lowest address of a family into a variable: addr VAR LABEL|svc/NAME v4|v6
+// [N]. A second variable VAR_OF is the name of who has it.
+func addrVerb(s *story, ts *testscript.TestScript, args []string) error {
+	if len(args) < 3 || args[2] != "v4" && args[2] != "v6" {
+		return errors.New("usage: addr VAR LABEL|svc/NAME v4|v6 [N]")
+	}
+	n := 1
+	if len(args) > 3 {
+		var err error
+		if n, err = strconv.Atoi(args[3]); err != nil {
+			return err
+		}
+	}
+	list, err := s.bearers(args[1])
+	if err != nil {
+		return err
+	}
+	list = slices.DeleteFunc(list, func(b bearer) bool { return b.ip.Is4() != (args[2] == "v4") })
+	slices.SortFunc(list, func(a, b bearer) int { return a.ip.Compare(b.ip) })
+	if len(list) < n {
+		return fmt.Errorf("%s has %d addresses of %s", args[1], len(list), args[2])
+	}
+	ts.Setenv(args[0], list[n-1].ip.String())
+	_, name, _ := strings.Cut(list[n-1].name, "::")
+	ts.Setenv(args[0]+"_OF", name)
+	return nil
+}
+
+// eventVerb checks that an object has a Kubernetes Event: event TYPE REASON KIND/NAME [REGEXP].
+// It looks for the UID of the object, as kubectl describe does.
+func eventVerb(s *story, ts *testscript.TestScript, args []string) error {
+	if len(args) < 3 {
+		return errors.New("usage: event TYPE REASON KIND/NAME [REGEXP]")
+	}
+	kind, name, _ := strings.Cut(args[2], "/")
+	d, err := s.client.AppsV1().Deployments(s.ns).Get(s.ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	text := regexp.MustCompile("")
+	if len(args) > 3 {
+		if text, err = regexp.Compile(args[3]); err != nil {
+			return err
+		}
+	}
+	list, err := s.client.CoreV1().Events(s.ns).List(s.ctx, metav1.ListOptions{
+		FieldSelector: "involvedObject.uid=" + string(d.UID) + ",involvedObject.kind=" + kind,
+	})
+	if err != nil {
+		return err
+	}
+	var seen []string
+	for _, e := range list.Items {
+		if e.Type == args[0] && e.Reason == args[1] && text.MatchString(e.Message) {
+			return nil
+		}
+		seen = append(seen, fmt.Sprintf("%s %s %s", e.Type, e.Reason, e.Message))
+	}
+	return fmt.Errorf("no Event %s on %s, but:\n%s", strings.Join(args[:2], " "), args[2], strings.Join(seen, "\n"))
+}

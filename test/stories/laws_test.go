@@ -1,0 +1,158 @@
+package stories_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/haystacknetworks/aci-sync/internal/apicsim"
+)
+
+// The laws hold in every story:
+//
+//	bodies   every write goes to the DN of an L3Out with one l3extInstP; none names a tenant or an
+//	         L3Out, and whatever is made for an address says created
+//	twice    what aci-sync makes is never in two EPGs of the VRF at once (all of OUT and OUT2)
+//	secrets  no log shows the password or a token
+//	quiet    no log shows a panic or a data race
+//
+// A story that breaks one on purpose says so: law off NAME.
+func lawVerb(s *story, _ *testscript.TestScript, args []string) error {
+	if len(args) != 2 || args[0] != "off" {
+		return errors.New("usage: law off NAME")
+	}
+	s.lawsOff[args[1]] = true
+	return nil
+}
+
+func (s *story) checkLaws() {
+	check := func(name string, broken error) {
+		if broken != nil && !s.lawsOff[name] {
+			s.t.Errorf("law of %s: %v", name, broken)
+		}
+	}
+	all := s.sim.Requests(0)
+	check("bodies", bodies(all))
+	check("twice", twice(all))
+	for name, p := range s.procs {
+		log := p.log.String()
+		check("secrets", noSecrets(name, log))
+		if i := regexp.MustCompile(`(?m)^(panic: |WARNING: DATA RACE|fatal error: )`).FindStringIndex(log); i != nil {
+			check("quiet", fmt.Errorf("%s: %s", name, log[i[0]:min(len(log), i[0]+4000)]))
+		}
+	}
+}
+
+var l3outPath = regexp.MustCompile(`^/api/(?:node/)?mo/(uni/tn-[^/]+/out-[^/]+)\.json$`)
+
+// written is a managed object in a body.
+type written struct {
+	Attributes map[string]string    `json:"attributes"`
+	Children   []map[string]written `json:"children"`
+}
+
+func isWrite(r apicsim.Request) bool {
+	return strings.HasPrefix(r.Path, "/api/mo/") || strings.HasPrefix(r.Path, "/api/node/mo/")
+}
+
+func bodies(all []apicsim.Request) error {
+	for _, r := range all {
+		if r.User == otherUser || r.Method == "GET" || !isWrite(r) || r.Status == 0 {
+			continue
+		}
+		var body map[string]written
+		if !l3outPath.MatchString(r.Path) || json.Unmarshal(r.Body, &body) != nil || len(body) != 1 {
+			return fmt.Errorf("%s %s", requestLine(r), r.Body)
+		}
+		epg, ok := body["l3extInstP"]
+		if !ok {
+			return fmt.Errorf("%s %s", requestLine(r), r.Body)
+		}
+		if len(epg.Children) > 502 {
+			return fmt.Errorf("%s with %d children", requestLine(r), len(epg.Children))
+		}
+		for _, c := range epg.Children {
+			subnet, ok := c["l3extSubnet"]
+			if !ok {
+				continue
+			}
+			switch subnet.Attributes["status"] {
+			case "created", "modified", "deleted":
+			default:
+				return fmt.Errorf("%s: a subnet without status: %v", requestLine(r), subnet)
+			}
+		}
+	}
+	return nil
+}
+
+// twice follows all successful writes and complains when aci-sync makes a subnet that another EPG
+// of the tenant TEN holds by its making. All L3Outs of the stories are in one VRF.
+func twice(all []apicsim.Request) error {
+	holders := map[string][]string{} // prefix -> EPGs that hold it by our making
+	remove := func(epg, prefix string) {
+		holders[prefix] = slices.DeleteFunc(holders[prefix], func(e string) bool { return e == epg })
+	}
+	empty := func(below string) {
+		for prefix, list := range holders {
+			holders[prefix] = slices.DeleteFunc(list, func(e string) bool { return strings.HasPrefix(e+"/", below+"/") })
+		}
+	}
+	for _, r := range all {
+		if r.Status != 200 || !isWrite(r) || r.Method == "GET" {
+			continue
+		}
+		dn := strings.TrimSuffix(strings.TrimPrefix(strings.Replace(r.Path, "/node/", "/", 1), "/api/mo/"), ".json")
+		if r.Method == "DELETE" {
+			if epg, prefix, ok := strings.Cut(strings.TrimSuffix(dn, "]"), "/extsubnet-["); ok {
+				remove(epg, prefix)
+			} else {
+				empty(dn)
+			}
+			continue
+		}
+		at := l3outPath.FindStringSubmatch(r.Path)
+		var body map[string]written
+		if at == nil || json.Unmarshal(r.Body, &body) != nil {
+			continue // what others write is not followed further: it is not ours
+		}
+		p := body["l3extInstP"]
+		epg := at[1] + "/instP-" + p.Attributes["name"]
+		if p.Attributes["status"] == "deleted" {
+			empty(epg)
+			continue
+		}
+		for _, c := range p.Children {
+			subnet := c["l3extSubnet"].Attributes
+			prefix := subnet["ip"]
+			switch {
+			case prefix == "":
+			case subnet["status"] == "deleted":
+				remove(epg, prefix)
+			case subnet["status"] == "created" && r.User != otherUser:
+				if list := holders[prefix]; len(list) > 0 && !slices.Contains(list, epg) {
+					return fmt.Errorf("request %d puts %s into %s while it is in %v", r.Seq, prefix, epg, list)
+				}
+				remove(epg, prefix)
+				holders[prefix] = append(holders[prefix], epg)
+			}
+		}
+	}
+	return nil
+}
+
+func noSecrets(name, log string) error {
+	if strings.Contains(log, password) {
+		return fmt.Errorf("%s: the log shows the password", name)
+	}
+	// A token of the simulator is a JWT; the socket's path holds it, too.
+	if t := regexp.MustCompile(`eyJ[\w-]{20,}|/socket[\w=+-]{20,}`).FindString(log); t != "" {
+		return fmt.Errorf("%s: the log shows a token: %s", name, t)
+	}
+	return nil
+}

@@ -1,0 +1,274 @@
+package stories_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// exitWithin is what is promised after SIGTERM, and a little for a busy machine.
+const exitWithin = 6 * time.Second
+
+// process is an aci-sync.
+type process struct {
+	cmd   *exec.Cmd
+	log   *buffer // of all that ran under this name
+	from  int     // where the log of this one begins
+	probe string
+	ended chan struct{} // closed when it ended
+	err   error         // of Wait; not before ended is closed
+}
+
+// buffer is a log that grows while it is read.
+type buffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+func (p *process) running() bool {
+	select {
+	case <-p.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// wait waits for the end, and wants exit code 0.
+func (p *process) wait(d time.Duration) error {
+	select {
+	case <-p.ended:
+		return p.err
+	case <-time.After(d):
+		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // the log then tells what it is doing
+		select {
+		case <-p.ended:
+		case <-time.After(5 * time.Second):
+			_ = p.cmd.Process.Kill()
+			<-p.ended
+		}
+		return fmt.Errorf("aci-sync did not end within %v", d)
+	}
+}
+
+func (p *process) stop(d time.Duration) error {
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	return p.wait(d)
+}
+
+// acisyncVerb starts and stops aci-sync, and looks at it:
+//
+//	acisync start [-name N] [-nowait] [-env K=V]... [FLAG...]   until it is in control
+//	acisync stop | kill | term | exited [-name N]               term does not wait, exited does
+//	acisync log [-name N] REGEXP [COUNT]                        lines since the start
+//	acisync ready | alive [-name N]                             its probes
+//	acisync memory [-name N] COUNT                              MiB of resident memory
+func acisyncVerb(s *story, ts *testscript.TestScript, args []string) error {
+	if len(args) == 0 {
+		return errors.New("usage: acisync start|stop|kill|term|exited|log|ready|alive|memory")
+	}
+	do, args := args[0], args[1:]
+	name, wait := "sync", true
+	var env []string
+	for len(args) > 0 {
+		switch {
+		case args[0] == "-nowait":
+			wait, args = false, args[1:]
+			continue
+		case args[0] == "-name" && len(args) > 1:
+			name, args = args[1], args[2:]
+			continue
+		case args[0] == "-env" && len(args) > 1:
+			env, args = append(env, args[1]), args[2:]
+			continue
+		}
+		break
+	}
+	p := s.procs[name]
+	if do == "start" {
+		return s.start(name, wait, env, args)
+	}
+	if p == nil {
+		return fmt.Errorf("no aci-sync %s was started", name)
+	}
+	switch do {
+	case "stop":
+		start := time.Now()
+		err := p.stop(exitWithin)
+		ts.Logf("# stopped within %v", time.Since(start).Round(time.Millisecond))
+		return err
+	case "term":
+		return p.cmd.Process.Signal(syscall.SIGTERM)
+	case "exited":
+		return p.wait(exitWithin)
+	case "kill":
+		if err := p.cmd.Process.Kill(); err != nil {
+			return err
+		}
+		<-p.ended
+		return nil
+	case "log":
+		return p.logged(args)
+	case "ready", "alive":
+		return p.probed(s.ctx, map[string]string{"ready": "/readyz", "alive": "/healthz"}[do])
+	case "memory":
+		return p.memory(ts, args)
+	}
+	return fmt.Errorf("acisync does not know %q", do)
+}
+
+func (s *story) start(name string, wait bool, env, flags []string) error {
+	p := s.procs[name]
+	if p == nil {
+		p = &process{log: &buffer{}}
+	} else if p.running() {
+		return fmt.Errorf("aci-sync %s runs already", name)
+	}
+	probe, err := freeAddress(s.ctx)
+	if err != nil {
+		return err
+	}
+	p = &process{log: p.log, from: len(p.log.String()), probe: probe, ended: make(chan struct{})}
+	// The story ends it; a test that panics does not.
+	p.cmd = exec.CommandContext(context.WithoutCancel(s.ctx), shared.binary, append([]string{
+		"run", "--kubeconfig=" + s.kubeconfig, "--namespace-selector=kubernetes.io/metadata.name=" + s.ns,
+		"--cluster-id=" + cluster, "--leader-elect=false", "--metrics-bind-address=0",
+		"--health-probe-bind-address=" + probe, "--log-format=text", "--log-level=debug",
+	}, flags...)...)
+	p.cmd.Env = append([]string{
+		"HOME=" + s.dir, "ACI_APIC=" + s.wire.url(), "ACI_USERNAME=" + ourUser, "ACI_PASSWORD=" + password,
+		"ACI_CA_FILE=" + s.caFile, "GORACE=halt_on_error=1",
+	}, env...)
+	p.cmd.Dir = s.dir
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := p.cmd.Start(); err != nil {
+		return err
+	}
+	s.procs[name] = p
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.ended)
+	}()
+	if !wait {
+		return nil
+	}
+	for range 600 {
+		switch {
+		case p.logged([]string{"in control"}) == nil:
+			return nil
+		case !p.running():
+			return fmt.Errorf("aci-sync ended: %w", p.err)
+		}
+		select {
+		case <-s.ctx.Done():
+			return s.ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return errors.New("aci-sync is not in control after 30 s")
+}
+
+func freeAddress(ctx context.Context) (string, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+func (p *process) logged(args []string) error {
+	if len(args) == 0 {
+		return errors.New("usage: acisync log REGEXP [COUNT]")
+	}
+	re, err := regexp.Compile(args[0])
+	if err != nil {
+		return err
+	}
+	n := 0
+	for line := range strings.Lines(p.log.String()[p.from:]) {
+		if re.MatchString(line) {
+			n++
+		}
+	}
+	condition := ">=1"
+	if len(args) > 1 {
+		condition = args[1]
+	}
+	if ok, err := compare(float64(n), condition); err != nil || !ok {
+		return errors.Join(err, fmt.Errorf("%d lines of the log match %q, want %s", n, args[0], condition))
+	}
+	return nil
+}
+
+func (p *process) probed(ctx context.Context, path string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.probe+path, http.NoBody)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", path, resp.Status)
+	}
+	return nil
+}
+
+// memory checks the resident memory. Linux only, as the lab.
+func (p *process) memory(ts *testscript.TestScript, args []string) error {
+	if len(args) != 1 {
+		return errors.New("usage: acisync memory COUNT")
+	}
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(data)) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 || fields[0] != "VmRSS:" {
+			continue
+		}
+		kib, err := strconv.Atoi(fields[1])
+		if err != nil {
+			return err
+		}
+		mib := float64(kib) / 1024
+		ts.Logf("# %.0f MiB", mib)
+		if ok, err := compare(mib, args[0]); err != nil || !ok {
+			return errors.Join(err, fmt.Errorf("aci-sync uses %.0f MiB, want %s", mib, args[0]))
+		}
+		return nil
+	}
+	return errors.New("the system does not tell the memory of a process")
+}
