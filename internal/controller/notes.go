@@ -14,10 +14,10 @@ import (
 
 // Reasons of Kubernetes Events that are not problems of a plan.
 const (
-	ReasonSynced   = "Synced"        // subnets of the workload were added
-	ReasonReverted = "DriftReverted" // what somebody changed or deleted on the APIC was put back
+	ReasonSynced        = "Synced"        // subnets of the workload were added
+	ReasonReverted      = "DriftReverted" // what somebody changed or deleted on the APIC was put back
 	ReasonContractsLost = "ContractsLost" // somebody deleted an EPG of ours with contracts, which aci-sync does not restore
-	ReasonRefused  = "Refused"       // the APIC refuses a change because of what it says
+	ReasonRefused       = "Refused"       // the APIC refuses a change because of what it says
 )
 
 // shown is a problem as a person sees it, however many places have it.

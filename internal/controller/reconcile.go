@@ -192,6 +192,12 @@ func (c *Controller) settle(ctx context.Context, key aci.DN, places map[aci.Plac
 	var p plan.Plan
 	for range maxRounds {
 		c.mu.Lock()
+		for q := range places {
+			if q.ExtEPG != (aci.ExtEPG{}) && c.have.Domain(q.L3Out) != key {
+				delete(places, q) // its L3Out has another VRF by now, or none
+				c.mark([]aci.Place{q})
+			}
+		}
 		list := slices.SortedFunc(maps.Keys(places), aci.Place.Compare)
 		p = plan.Diff(c.want, c.have, c.opts.Policy, key, list)
 		stale := c.stalePauses(p)
@@ -207,7 +213,13 @@ func (c *Controller) settle(ctx context.Context, key aci.DN, places map[aci.Plac
 		}
 	}
 	c.report(places, p)
-	return c.write(ctx, key, p, places, since)
+	if err := c.write(ctx, key, p, places, since); err != nil {
+		return err
+	}
+	if len(p.Reads) > 0 {
+		return fmt.Errorf("%s and %d more: read again and again, and still not known", p.Reads[0], len(p.Reads)-1)
+	}
+	return nil
 }
 
 // stalePauses are the L3Outs whose pause tags must be looked at before the plan is carried out.

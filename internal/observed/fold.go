@@ -73,6 +73,7 @@ func (s *State) apply(ev event, t *touched) {
 		if g := o.epgs[e.Name]; g != nil {
 			g.contract(ev.mo)
 			s.Unjudge(e)
+			t.add(e, netip.Prefix{}) // what kept it from being deleted may be gone
 		}
 	}
 }
@@ -154,6 +155,7 @@ func (s *State) applyEPG(e aci.ExtEPG, o *l3out, ev event, t *touched) {
 		t.add(e, netip.Prefix{})
 	} else if !ev.own && written(ev.mo) {
 		g.Mark.Read = false
+		t.add(e, netip.Prefix{})
 	}
 	if v, ok := ev.mo.Attrs["annotation"]; ok {
 		g.Annotation = v

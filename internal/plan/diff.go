@@ -139,7 +139,9 @@ func (d *differ) fate(e aci.ExtEPG) fate {
 			"%s: the external EPG was not made by aci-sync and was deleted on the APIC; it is used again when it is there again", e)
 	default:
 		f = created
-		d.epgs[e] = struct{}{}
+		if d.inDomain(e) {
+			d.epgs[e] = struct{}{}
+		}
 	}
 	d.fates[e] = f
 	return f
