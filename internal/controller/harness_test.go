@@ -1,0 +1,533 @@
+package controller_test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/haystacknetworks/aci-sync/internal/aci"
+	"github.com/haystacknetworks/aci-sync/internal/apic"
+	"github.com/haystacknetworks/aci-sync/internal/apicsim"
+	"github.com/haystacknetworks/aci-sync/internal/controller"
+	"github.com/haystacknetworks/aci-sync/internal/desired"
+	"github.com/haystacknetworks/aci-sync/internal/memnet"
+	"github.com/haystacknetworks/aci-sync/internal/plan"
+)
+
+// owner is whose marks are ours.
+const owner = aci.Owner("k1")
+
+// vrfs is the fabric of every test: L3Out -> VRF, all in tenant T.
+var vrfs = map[string]string{"a": "v", "b": "v", "c": "w"}
+
+// options of a world. The zero value works.
+type options struct {
+	sim      apicsim.Options
+	policy   func(*plan.Policy)
+	resync   time.Duration
+	password string            // of the controller's user; "" is the right one
+	vrfs     map[string]string // instead of vrfs
+	stopped  bool              // the test calls run itself
+}
+
+// world is a fabric, a cluster and a controller between them. It lives in a bubble.
+type world struct {
+	t    *testing.T
+	opts options
+	sim  *apicsim.Sim
+	net  memnet.Network
+
+	objects map[desired.Ref]metav1.Object // the cluster
+	age     time.Duration                 // each workload is a second younger than the one before
+
+	loop *controller.Controller
+	end  func() time.Duration // ends the controller and its client; how long the controller took
+	seen int                  // sequence number of the last forgotten request
+
+	mu sync.Mutex
+	// mu guards the fields below.
+	log    bytes.Buffer
+	told   []string       // "Reason Kind ns/name", in order
+	flying map[string]int // VRF -> POSTs being answered
+	most   int            // POSTs that were answered at the same time
+	broken []string       // laws that were
+}
+
+// bubble runs f with a fake clock, after the controller has taken control of an empty cluster.
+func bubble(t *testing.T, o options, f func(w *world)) {
+	t.Helper()
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) { f(start(t, o)) })
+}
+
+// start makes the world; it ends with the test.
+func start(t *testing.T, o options) *world {
+	t.Helper()
+	w := &world{t: t, opts: o, objects: map[desired.Ref]metav1.Object{}, flying: map[string]int{}}
+	if w.opts.vrfs == nil {
+		w.opts.vrfs = vrfs
+	}
+	w.sim = apicsim.New(o.sim)
+	t.Cleanup(func() {
+		w.sim.Close()
+		if t.Failed() {
+			t.Logf("log:\n%s\nfabric:\n%s", w.logged(), w.sim.Dump("uni/tn-T"))
+		}
+		for _, law := range w.broken {
+			t.Error(law)
+		}
+	})
+	w.hand("uni", `{"fvTenant":{"attributes":{"name":"T"}}}`)
+	for _, l := range slices.Sorted(maps.Keys(w.opts.vrfs)) {
+		w.makeL3Out(l)
+	}
+	l, err := w.net.Listen("apic1:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(w.serve)}
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = srv.Serve(l) })
+	t.Cleanup(func() {
+		_ = srv.Close()
+		wg.Wait()
+	})
+	t.Cleanup(func() {
+		if w.end != nil {
+			w.end()
+		}
+	})
+	if !o.stopped {
+		w.run()
+		w.sleep(time.Second)
+		w.forget()
+	}
+	return w
+}
+
+// serve lets the simulator answer and watches over two laws: one writer per VRF, and no
+// address of ours in two EPGs of a VRF.
+func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
+	l, ok := aci.L3OutOf(aci.DN(strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/api/mo/"), ".json")))
+	if !ok || r.Method != http.MethodPost {
+		w.sim.ServeHTTP(rw, r)
+		return
+	}
+	vrf := w.opts.vrfs[l.Name]
+	w.mu.Lock()
+	if w.flying[vrf]++; w.flying[vrf] > 1 {
+		w.broken = append(w.broken, "two POSTs at a time to VRF "+vrf)
+	}
+	sum := 0
+	for _, n := range w.flying {
+		sum += n
+	}
+	w.most = max(w.most, sum)
+	w.mu.Unlock()
+	defer func() { // also when the simulator hangs up
+		w.mu.Lock()
+		w.flying[vrf]--
+		w.mu.Unlock()
+		w.checkUnique()
+	}()
+	w.sim.ServeHTTP(rw, r)
+}
+
+var markedSubnet = regexp.MustCompile(`(?m)^uni/tn-T/out-(\w+)/instP-(\w+)/extsubnet-\[([^]]+)\]/annotationKey-\[aci-sync\] .*value="` + string(owner) + ` `)
+
+func (w *world) checkUnique() {
+	dump := w.sim.Dump("uni/tn-T")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	at := map[string]string{}
+	for _, m := range markedSubnet.FindAllStringSubmatch(dump, -1) {
+		key := w.opts.vrfs[m[1]] + " " + m[3]
+		if at[key] != "" {
+			w.broken = append(w.broken, fmt.Sprintf("%s of VRF %s is in %s and %s", m[3], w.opts.vrfs[m[1]], at[key], m[2]))
+		}
+		at[key] = m[2]
+	}
+}
+
+// run starts a client and a controller that is told of all that the cluster holds.
+func (w *world) run() {
+	w.connect()
+	for _, r := range slices.SortedFunc(maps.Keys(w.objects), desired.Ref.Compare) {
+		w.loop.Fold(r, w.objects[r])
+	}
+	w.loop.Synced()
+}
+
+// connect is run without a word of the cluster.
+func (w *world) connect() {
+	w.t.Helper()
+	log := slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	client, err := apic.New([]*url.URL{{Scheme: "http", Host: "apic1"}}, "admin", apic.Options{
+		Password:    aci.Secret(cmp.Or(w.opts.password, "apic-sim")),
+		DialContext: w.net.DialContext, Logger: log,
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	policy := plan.Policy{Owner: owner, Scope: aci.Scope{"import-security"}}
+	if w.opts.policy != nil {
+		w.opts.policy(&policy)
+	}
+	loop := controller.New(client, w, controller.Options{
+		Desired: desired.Options{Expose: desired.Expose{Pods: true, Services: true}},
+		Policy:  policy, ResyncInterval: w.opts.resync, Logger: log,
+	})
+	ctx, cancel := context.WithCancel(w.t.Context())
+	session, logout := context.WithCancel(context.WithoutCancel(ctx))
+	ran, closed := make(chan error), make(chan error)
+	go func() { ran <- loop.Run(ctx) }()
+	go func() { closed <- client.Run(session) }()
+	w.loop = loop
+	w.end = func() time.Duration {
+		w.end = nil
+		began := time.Now()
+		cancel()
+		if err := <-ran; err != nil {
+			w.t.Errorf("run: %v", err)
+		}
+		took := time.Since(began)
+		logout()
+		if err := <-closed; err != nil {
+			w.t.Errorf("client: %v", err)
+		}
+		return took
+	}
+}
+
+// restart ends the controller and starts another one.
+func (w *world) restart() {
+	w.end()
+	w.run()
+}
+
+// sleep lets time pass, and all that it brings about come to rest.
+func (w *world) sleep(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// Write takes the log.
+func (w *world) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.log.Write(p)
+}
+
+func (w *world) logged() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.log.String()
+}
+
+// Note makes world a Cluster.
+func (w *world) Note(to desired.Ref, _ bool, reason, _ string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.told = append(w.told, reason+" "+to.Name)
+}
+
+// notes are the Events since the last forget, as "Reason workload", without those of success.
+func (w *world) notes() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(w.told), func(s string) bool { return strings.HasPrefix(s, controller.ReasonSynced) })
+}
+
+// The cluster.
+
+// fold puts an object into the cluster, or takes it out, and tells the controller.
+func (w *world) fold(kind, name string, obj metav1.Object) {
+	r := desired.Ref{Kind: kind, Namespace: "shop", Name: name}
+	if w.objects[r] = obj; obj == nil {
+		delete(w.objects, r)
+	}
+	if w.end != nil {
+		w.loop.Fold(r, obj)
+	}
+}
+
+func meta(name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Namespace: "shop", Name: name, UID: types.UID("uid-" + name)}
+}
+
+func owned(name, kind, by string) metav1.ObjectMeta {
+	m := meta(name)
+	m.OwnerReferences = []metav1.OwnerReference{{Kind: kind, Name: by, UID: types.UID("uid-" + by), Controller: new(true)}}
+	return m
+}
+
+// deploy makes a Deployment for an EPG such as "a/web", or changes it, and Pods for ips.
+func (w *world) deploy(name, epg string, ips ...string) {
+	l3out, e, _ := strings.Cut(epg, "/")
+	w.annotate(name, fmt.Sprintf(`{"tenant":"T","l3out":%q,"epg":%q}`, l3out, e))
+	w.pods(name, ips...)
+}
+
+// annotate makes or changes a Deployment; "" is no annotation.
+func (w *world) annotate(name, annotation string) {
+	d := &appsv1.Deployment{ObjectMeta: meta(name)}
+	if old := w.objects[desired.Ref{Kind: desired.KindDeployment, Namespace: "shop", Name: name}]; old != nil {
+		d.CreationTimestamp = old.GetCreationTimestamp()
+	} else {
+		w.age += time.Second
+		d.CreationTimestamp = metav1.NewTime(time.Unix(1e9, 0).Add(w.age))
+	}
+	d.Spec.Template.Labels = map[string]string{"app": name}
+	if annotation != "" {
+		d.Annotations = map[string]string{desired.Annotation: annotation}
+	}
+	w.fold(desired.KindDeployment, name, d)
+	w.fold(desired.KindReplicaSet, name+"-rs", &metav1.PartialObjectMetadata{ObjectMeta: owned(name+"-rs", desired.KindDeployment, name)})
+}
+
+// pods makes Pods of a Deployment, named after their addresses.
+func (w *world) pods(deployment string, ips ...string) {
+	for _, ip := range ips {
+		p := &corev1.Pod{ObjectMeta: owned("pod-"+ip, desired.KindReplicaSet, deployment+"-rs")}
+		p.UID += types.UID("-" + deployment)
+		p.Status.PodIPs = []corev1.PodIP{{IP: ip}}
+		w.fold(desired.KindPod, p.Name, p)
+	}
+}
+
+// unpod deletes Pods.
+func (w *world) unpod(ips ...string) {
+	for _, ip := range ips {
+		w.fold(desired.KindPod, "pod-"+ip, nil)
+	}
+}
+
+// undeploy deletes a Deployment and its Pods.
+func (w *world) undeploy(name string, ips ...string) {
+	w.fold(desired.KindDeployment, name, nil)
+	w.unpod(ips...)
+}
+
+// addrs are n addresses.
+func addrs(n int) []string {
+	out := make([]string, n)
+	for i := range out {
+		out[i] = fmt.Sprintf("10.%d.%d.%d", 1+i/62500, i/250%250, 1+i%250)
+	}
+	return out
+}
+
+// The fabric.
+
+// dn is the DN of "a", "a/web" or "a/web/10.0.0.1" in tenant T.
+func dn(path string) string {
+	p := strings.SplitN(path, "/", 3)
+	d := "uni/tn-T/out-" + p[0]
+	if len(p) > 1 {
+		d += "/instP-" + p[1]
+	}
+	if len(p) > 2 {
+		d += "/extsubnet-[" + p[2] + "/32]"
+	}
+	return d
+}
+
+// hand writes a body on the APIC as a person does.
+func (w *world) hand(at, body string) {
+	w.t.Helper()
+	if err := w.sim.Post(at, body); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) makeL3Out(l string) {
+	w.hand("uni/tn-T", fmt.Sprintf(`{"fvCtx":{"attributes":{"name":%q}}}`, w.opts.vrfs[l]))
+	w.hand("uni/tn-T", fmt.Sprintf(`{"l3extOut":{"attributes":{"name":%q},"children":[{"l3extRsEctx":{"attributes":{"tnFvCtxName":%q}}}]}}`,
+		l, w.opts.vrfs[l]))
+}
+
+// set makes the object at path if need be, and sets attributes written as `"k":"v"`.
+func (w *world) set(path, attrs string) {
+	w.t.Helper()
+	class := "l3extSubnet"
+	if strings.Count(path, "/") == 1 {
+		class = "l3extInstP"
+	}
+	w.hand(dn(path), fmt.Sprintf(`{%q:{"attributes":{%s}}}`, class, attrs))
+}
+
+// child makes a child of the object at path.
+func (w *world) child(path, class, attrs string) {
+	w.t.Helper()
+	w.hand(dn(path), fmt.Sprintf(`{%q:{"attributes":{%s}}}`, class, attrs))
+}
+
+func (w *world) tag(path, key, value string) {
+	w.t.Helper()
+	w.child(path, "tagAnnotation", fmt.Sprintf(`"key":%q,"value":%q`, key, value))
+}
+
+func (w *world) untag(path, key string) {
+	w.t.Helper()
+	w.remove(dn(path) + "/annotationKey-[" + key + "]")
+}
+
+// remove deletes an object as a person does.
+func (w *world) remove(dn string) {
+	w.t.Helper()
+	if err := w.sim.Delete(dn); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) fault(f apicsim.Fault) {
+	w.t.Helper()
+	if err := w.sim.AddFault(f); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// postFault arms a fault of POSTs to L3Outs, of all of them when times is negative.
+func (w *world) postFault(times int, f apicsim.Fault) {
+	w.t.Helper()
+	f.Match, f.Times = `^POST /api/mo/uni`, times
+	w.fault(f)
+}
+
+func (w *world) drop(n int, match string) {
+	w.t.Helper()
+	if err := w.sim.DropEvents(n, match); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+var dumpLine = regexp.MustCompile(`^uni/tn-T/out-(\w+)/instP-(\w+)(?:/extsubnet-\[([^]]+)\])?(/annotationKey-\[aci-sync\])? (\w+)(.*)$`)
+
+// fabric lists the external EPGs with their addresses, one EPG a line: "a/web*: 10.0.0.1*".
+// The star is our mark.
+func (w *world) fabric() string {
+	type epg struct {
+		marked bool
+		ips    map[string]bool // address -> marked
+	}
+	epgs := map[string]*epg{}
+	for line := range strings.Lines(w.sim.Dump("uni/tn-T")) {
+		m := dumpLine.FindStringSubmatch(strings.TrimSuffix(line, "\n"))
+		if m == nil {
+			continue
+		}
+		name, ip := m[1]+"/"+m[2], strings.TrimSuffix(m[3], "/32")
+		e := epgs[name]
+		if e == nil {
+			e = &epg{ips: map[string]bool{}}
+			epgs[name] = e
+		}
+		ours := m[4] != "" && strings.Contains(m[6], `value="`+string(owner)+` `)
+		switch {
+		case ip == "":
+			e.marked = e.marked || ours
+		case m[5] == "l3extSubnet" || m[4] != "":
+			e.ips[ip] = e.ips[ip] || ours
+		}
+	}
+	star := map[bool]string{true: "*"}
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(epgs)) {
+		b.WriteString(name + star[epgs[name].marked] + ":")
+		for _, ip := range slices.Sorted(maps.Keys(epgs[name].ips)) {
+			b.WriteString(" " + ip + star[epgs[name].ips[ip]])
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// want compares the fabric with lines.
+func (w *world) want(lines ...string) {
+	w.t.Helper()
+	want := ""
+	if len(lines) > 0 {
+		want = strings.Join(lines, "\n") + "\n"
+	}
+	if diff := gocmp.Diff(want, w.fabric()); diff != "" {
+		w.t.Fatalf("fabric after %s (-want +got):\n%s", clock(), diff)
+	}
+}
+
+// clock is the time since the bubble began.
+func clock() time.Duration {
+	return time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)).Round(time.Millisecond)
+}
+
+// Requests.
+
+// forget makes posts, reads, requests and notes begin from here.
+func (w *world) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.told, w.most = nil, 0
+	w.seen = 0
+	if all := w.sim.Requests(0); len(all) > 0 {
+		w.seen = all[len(all)-1].Seq
+	}
+}
+
+// requests are those since the last forget.
+func (w *world) requests() []apicsim.Request { return w.sim.Requests(w.seen) }
+
+// posts are the writes among the requests.
+func (w *world) posts() []apicsim.Request {
+	return slices.DeleteFunc(w.requests(), func(r apicsim.Request) bool {
+		return r.Method != http.MethodPost || !strings.HasPrefix(r.Path, "/api/mo/")
+	})
+}
+
+// reads are the reads of policy whose path and query contain part.
+func (w *world) reads(part string) int {
+	n := 0
+	for _, r := range w.requests() {
+		q, _ := url.QueryUnescape(r.Query)
+		if r.Method == http.MethodGet && strings.Contains(r.Path+"?"+q, part) {
+			n++
+		}
+	}
+	return n
+}
+
+// wantPosts fails unless there were n writes since the last forget.
+func (w *world) wantPosts(n int) {
+	w.t.Helper()
+	if got := w.posts(); len(got) != n {
+		w.t.Fatalf("%d POSTs at %s, want %d:\n%s", len(got), clock(), n, bodies(got))
+	}
+}
+
+// bodies prints requests for people.
+func bodies(list []apicsim.Request) string {
+	var b strings.Builder
+	for _, r := range list {
+		fmt.Fprintf(&b, "%s %s %d %s\n", r.Time.Format("04:05.000"), r.Path, r.Status, r.Body[:min(len(r.Body), 600)])
+	}
+	return b.String()
+}
+
+var _ io.Writer = (*world)(nil)
