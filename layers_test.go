@@ -188,7 +188,8 @@ var layers = []layer{
 			"internal/kube", "internal/observed", "internal/plan", "internal/web",
 		},
 		others: []string{
-			"github.com/go-logr/logr", // slog is what we log with; the framework wants logr
+			"github.com/go-logr/logr",                        // slog is what we log with; the framework wants logr
+			"github.com/prometheus/client_golang/prometheus", // counts what the APIC client reports by its hook
 			"github.com/spf13/cobra",
 			"github.com/spf13/pflag", // cobra's flag sets: every flag has a twin in the environment
 			"golang.org/x/sync/errgroup",

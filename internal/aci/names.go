@@ -3,6 +3,7 @@ package aci
 import (
 	"cmp"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"regexp"
 	"strings"
@@ -26,6 +27,9 @@ func (l L3Out) DN() DN { return DN("uni/tn-" + l.Tenant + "/out-" + l.Name) }
 // String is "tenant/l3out", as people write it.
 func (l L3Out) String() string { return l.Tenant + "/" + l.Name }
 
+// LogValue is the form of String.
+func (l L3Out) LogValue() slog.Value { return slog.StringValue(l.String()) }
+
 // Compare orders by tenant, then name.
 func (l L3Out) Compare(m L3Out) int {
 	return cmp.Or(cmp.Compare(l.Tenant, m.Tenant), cmp.Compare(l.Name, m.Name))
@@ -42,6 +46,9 @@ func (e ExtEPG) DN() DN { return e.L3Out.DN().Child("instP-" + e.Name) }
 
 // String is "tenant/l3out/epg", as people write it and as logs print it.
 func (e ExtEPG) String() string { return e.L3Out.String() + "/" + e.Name }
+
+// LogValue is the form of String.
+func (e ExtEPG) LogValue() slog.Value { return slog.StringValue(e.String()) }
 
 // Compare orders by tenant, L3Out, name.
 func (e ExtEPG) Compare(f ExtEPG) int {
@@ -66,6 +73,9 @@ type Place struct {
 func (p Place) Compare(q Place) int {
 	return cmp.Or(p.ExtEPG.Compare(q.ExtEPG), p.Prefix.Compare(q.Prefix))
 }
+
+// LogValue is the form of String.
+func (p Place) LogValue() slog.Value { return slog.StringValue(p.String()) }
 
 // String is "tenant/l3out/epg" or "tenant/l3out/epg prefix".
 func (p Place) String() string {

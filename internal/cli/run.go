@@ -18,7 +18,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
-	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
@@ -105,7 +104,10 @@ func run(ctx context.Context, c config, s settings) error {
 	if err != nil {
 		return err
 	}
-	notes := kube.NewNotes(mgr.GetClient(), mgr.GetEventRecorder("aci-sync"))
+	notes, err := kube.NewNotes(cfg, mgr.GetClient())
+	if err != nil {
+		return err
+	}
 	loop := controller.New(client, notes, controller.Options{
 		Desired: s.desired, Policy: s.policy, ResyncInterval: c.resyncInterval,
 		Logger: log, Metrics: ctrlmetrics.Registry,
@@ -123,6 +125,7 @@ func run(ctx context.Context, c config, s settings) error {
 			<-ctx.Done()
 			return nil
 		})),
+		mgr.Add(follower(notes.Run)),
 		mgr.Add(leader(func(ctx context.Context) error { return lead(ctx, log, client, loop) })),
 		mgr.AddHealthzCheck("alive", healthz.Ping),
 		mgr.AddReadyzCheck("caches", func(*http.Request) error {
@@ -170,7 +173,7 @@ func newManager(cfg *rest.Config, c config, log logr.Logger) (manager.Manager, e
 	scheme := runtime.NewScheme()
 	if err := errors.Join(
 		appsv1.AddToScheme(scheme), corev1.AddToScheme(scheme),
-		coordinationv1.AddToScheme(scheme), eventsv1.AddToScheme(scheme),
+		coordinationv1.AddToScheme(scheme),
 	); err != nil {
 		return nil, err
 	}

@@ -76,11 +76,7 @@ func (c *Controller) tell(at aci.Place, list []desired.Problem) {
 // applied logs a write and tells the workloads that it was for.
 func (c *Controller) applied(p plan.Post, dur time.Duration) {
 	byReason := map[plan.Reason]int{}
-	type told struct {
-		ref    desired.Ref
-		reason string
-	}
-	counts := map[told]int{}
+	told := map[desired.Ref]map[string]bool{}
 	for _, ch := range p.Changes {
 		byReason[ch.Reason]++
 		c.metrics.change(ch.Action)
@@ -91,7 +87,10 @@ func (c *Controller) applied(p plan.Post, dur time.Duration) {
 			continue
 		}
 		for _, w := range ch.For {
-			counts[told{w, reason}]++
+			if told[w] == nil {
+				told[w] = map[string]bool{}
+			}
+			told[w][reason] = true
 		}
 	}
 	var reasons []string
@@ -108,11 +107,13 @@ func (c *Controller) applied(p plan.Post, dur time.Duration) {
 			c.cluster.Note(w, true, ReasonContractsLost, msg)
 		}
 	}
-	for t, n := range counts {
-		msg := fmt.Sprintf("%s: %d objects created", p.EPG, n)
-		if t.reason == ReasonReverted {
-			msg = fmt.Sprintf("%s: %d objects put back that were changed or deleted on the APIC", p.EPG, n)
+	for _, w := range slices.SortedFunc(maps.Keys(told), desired.Ref.Compare) {
+		// Without numbers, so that equal Events are counted instead of repeated.
+		if told[w][ReasonSynced] {
+			c.cluster.Note(w, false, ReasonSynced, fmt.Sprintf("addresses were added to external EPG %s", p.EPG))
 		}
-		c.cluster.Note(t.ref, false, t.reason, msg)
+		if told[w][ReasonReverted] {
+			c.cluster.Note(w, false, ReasonReverted, fmt.Sprintf("put back what was changed or deleted on the APIC in external EPG %s", p.EPG))
+		}
 	}
 }

@@ -2,32 +2,57 @@ package kube
 
 import (
 	"context"
+	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/events"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/record"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/haystacknetworks/aci-sync/internal/desired"
 )
 
-// Notes records Kubernetes Events.
+// Notes records Kubernetes Events. Equal ones are counted; many similar ones become one.
+//
+// It uses the core Events of client-go's recorder: the newer API merges Events of one reason
+// whatever they say, so that a second, other mistake in an annotation would show as the first.
 type Notes struct {
-	objects  client.Reader
-	recorder events.EventRecorder
+	objects     client.Reader
+	broadcaster record.EventBroadcaster
+	recorder    record.EventRecorder
+	sink        record.EventSink
 }
 
 // NewNotes returns Notes that look objects up in a cache, for an Event names its object's UID.
-func NewNotes(objects client.Reader, recorder events.EventRecorder) *Notes {
-	return &Notes{objects, recorder}
+func NewNotes(cfg *rest.Config, objects client.Reader) (*Notes, error) {
+	core, err := typedcorev1.NewForConfig(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("client for Events: %w", err)
+	}
+	b := record.NewBroadcaster()
+	return &Notes{
+		objects: objects, broadcaster: b, sink: &typedcorev1.EventSinkImpl{Interface: core.Events("")},
+		recorder: b.NewRecorder(runtime.NewScheme(), corev1.EventSource{Component: "aci-sync"}),
+	}, nil
 }
 
-// maxNote is how long the note of an Event may be, in bytes.
+// Run writes what is noted to the API server until ctx ends. What is noted before it is lost.
+func (n *Notes) Run(ctx context.Context) error {
+	defer n.broadcaster.Shutdown()
+	n.broadcaster.StartRecordingToSink(n.sink)
+	<-ctx.Done()
+	return nil
+}
+
+// maxNote is how long the message of an Event may be, in bytes.
 const maxNote = 1024
 
-// Note records an Event on the workload to; on one that is gone it records nothing. Equal
-// Events are counted, not repeated, by the recorder. It does not block.
+// Note records an Event on the workload to; on one that is gone it records nothing. It does
+// not block.
 func (n *Notes) Note(to desired.Ref, warning bool, reason, message string) {
 	if to.Kind != desired.KindDeployment {
 		return
@@ -43,5 +68,5 @@ func (n *Notes) Note(to desired.Ref, warning bool, reason, message string) {
 	if warning {
 		kind = corev1.EventTypeWarning
 	}
-	n.recorder.Eventf(regarding, nil, kind, reason, "Sync", "%s", message[:min(len(message), maxNote)])
+	n.recorder.Event(regarding, kind, reason, message[:min(len(message), maxNote)])
 }
