@@ -82,7 +82,7 @@ func ParseTarget(value string) (Target, error) {
 		delete(fields, "expose")
 	}
 	for _, key := range slices.Sorted(maps.Keys(fields)) {
-		return Target{}, fmt.Errorf("key %q is unknown; the keys are tenant, l3out, epg and expose", key)
+		return Target{}, fmt.Errorf("key %.40q is unknown; the keys are tenant, l3out, epg and expose", key)
 	}
 	if len(missing) > 0 {
 		return Target{}, fmt.Errorf("%s missing", strings.Join(missing, ", "))
@@ -121,32 +121,45 @@ func object(value string) (map[string]json.RawMessage, error) {
 	for dec.More() {
 		tok, err := dec.Token()
 		if err != nil {
-			return nil, fmt.Errorf("is not JSON: %w", err)
+			return nil, notJSON(err)
 		}
 		key := tok.(string) // the decoder accepts nothing else here
 		if _, twice := fields[key]; twice {
-			return nil, fmt.Errorf("key %q stands twice", key)
+			return nil, fmt.Errorf("key %.40q stands twice", key)
 		}
 		var raw json.RawMessage
 		if err := dec.Decode(&raw); err != nil {
-			return nil, fmt.Errorf("is not JSON: %w", err)
+			return nil, notJSON(err)
 		}
 		fields[key] = bytes.TrimSpace(raw)
 	}
 	if _, err := dec.Token(); err != nil {
-		return nil, fmt.Errorf("is not JSON: %w", err)
+		return nil, notJSON(err)
 	}
-	if _, err := dec.Token(); err != io.EOF {
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("has something behind the JSON object")
 	}
 	return fields, nil
 }
 
+// notJSON says what the decoder has against a value.
+func notJSON(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return errors.New("is not JSON: its end is missing")
+	}
+	return fmt.Errorf("is not JSON: %w", err)
+}
+
 // text reads a JSON string; numbers, null and the like are not one.
 func text(raw json.RawMessage) (string, error) {
 	var s string
-	if len(raw) == 0 || raw[0] != '"' || json.Unmarshal(raw, &s) != nil {
-		return "", fmt.Errorf("%s is not a JSON string", raw)
+	switch {
+	case bytes.HasPrefix(raw, []byte("{")):
+		return "", errors.New("an object is not a JSON string")
+	case bytes.HasPrefix(raw, []byte("[")):
+		return "", errors.New("a list is not a JSON string")
+	case !bytes.HasPrefix(raw, []byte(`"`)) || json.Unmarshal(raw, &s) != nil:
+		return "", fmt.Errorf("%.40s is not a JSON string", raw)
 	}
 	return s, nil
 }

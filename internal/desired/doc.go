@@ -5,5 +5,5 @@
 // the places whose claims may differ now. The cost of a change depends on what it touches,
 // never on how much is there. Folding the same objects in any order gives the same claims.
 //
-// It is pure: no client, no clock, no logger. SPEC.md section 1 is its decision table.
+// It is pure: no client, no clock, no logger.
 package desired

@@ -28,15 +28,13 @@ const (
 
 // workload is what opts in: a Deployment.
 type workload struct {
-	ref         Ref
-	uid         types.UID
-	created     time.Time
-	annotation  *string
-	template    labels.Set
-	target      *Target // the last valid one while the annotation stands; nil for none or unknown
-	invalid     string  // what is wrong with the annotation and what was kept; "" when nothing is
-	pods        map[*pod]struct{}
-	hostNetwork int // Pods of it that use their node's address
+	ref        Ref
+	uid        types.UID
+	created    time.Time
+	annotation *string
+	template   labels.Set
+	target     *Target // the last valid one while the annotation stands; nil for none or unknown
+	invalid    string  // what is wrong with the annotation and what was kept; "" when nothing is
 }
 
 // compare orders by age, then name: who wins a conflict without an incumbent.
@@ -58,7 +56,8 @@ type pod struct {
 	bearer
 	uid         types.UID
 	replicaSet  types.UID // its controller, when that is a ReplicaSet
-	workload    types.UID // once known, it holds until the Pod is gone
+	resolved    bool      // the ReplicaSet has been seen
+	workload    types.UID // where the chain ended when it was last seen whole; "" for nowhere yet
 	addrs       []netip.Addr
 	counts      bool // neither finished nor on its node's network
 	terminating bool
@@ -102,6 +101,7 @@ func (s *State) foldNamespace(r Ref, obj metav1.Object, t *Touched) {
 	if chosen == s.namespaces[r.Name] {
 		return
 	}
+	unknown := s.Unknown()
 	if chosen {
 		s.namespaces[r.Name] = true
 	} else {
@@ -114,6 +114,9 @@ func (s *State) foldNamespace(r Ref, obj metav1.Object, t *Touched) {
 	}
 	for v := range m.services {
 		s.giveService(v, t)
+	}
+	if unknown && !s.Unknown() {
+		t.Places = append(t.Places, aci.Place{})
 	}
 }
 
@@ -139,12 +142,9 @@ func (s *State) foldDeployment(r Ref, d *appsv1.Deployment, t *Touched) {
 	m := s.members(r.Namespace)
 	var was *aci.ExtEPG
 	if w == nil {
-		w = &workload{ref: r, uid: d.UID, created: d.CreationTimestamp.Time, pods: map[*pod]struct{}{}}
+		w = &workload{ref: r, uid: d.UID, created: d.CreationTimestamp.Time}
 		s.workloads[w.uid], s.byName[r] = w, w
 		m.workloads[w] = struct{}{}
-		for p := range s.take(w.uid) {
-			s.join(w, p)
-		}
 	} else {
 		was = s.named(w, s.selected(r.Namespace))
 	}
@@ -215,7 +215,7 @@ func (s *State) retarget(w *workload, was *aci.ExtEPG, t *Touched) {
 			t.Places = append(t.Places, aci.Place{ExtEPG: *was})
 		}
 	}
-	for p := range w.pods {
+	for p := range s.below[w.uid] {
 		s.givePod(p, t)
 	}
 	if was != nil {
@@ -231,9 +231,6 @@ func (s *State) removeWorkload(w *workload, t *Touched) {
 	delete(m.workloads, w)
 	s.annotate(w, nil, t)
 	s.retarget(w, was, t)
-	for p := range w.pods {
-		s.wait(w.uid, p)
-	}
 	for v := range m.services {
 		s.giveService(v, t)
 	}
@@ -242,7 +239,7 @@ func (s *State) removeWorkload(w *workload, t *Touched) {
 func (s *State) foldReplicaSet(r Ref, obj metav1.Object, t *Touched) {
 	old, had := s.replicas[r]
 	if had && (obj == nil || obj.GetUID() != old) {
-		delete(s.owners, old) // its Pods know their workload already
+		delete(s.owners, old) // its Pods keep their workload
 		delete(s.replicas, r)
 	}
 	if obj == nil {
@@ -254,9 +251,12 @@ func (s *State) foldReplicaSet(r Ref, obj metav1.Object, t *Touched) {
 	if c := metav1.GetControllerOfNoCopy(obj); c != nil && c.Kind == KindDeployment {
 		owner = c.UID
 	}
+	if was, known := s.owners[uid]; known && was == owner {
+		return // most updates are of the status
+	}
 	s.owners[uid] = owner
-	for p := range s.take(uid) {
-		s.resolve(p)
+	for p := range s.below[uid] {
+		s.resolve(p, t)
 		s.givePod(p, t)
 	}
 }
@@ -271,19 +271,16 @@ func (s *State) foldPod(r Ref, obj *corev1.Pod, t *Touched) {
 		return
 	}
 	if p == nil {
-		p = &pod{bearer: bearer{ref: r}, uid: obj.UID}
-		if c := metav1.GetControllerOfNoCopy(obj); c != nil && c.Kind == KindReplicaSet {
-			p.replicaSet = c.UID
-		}
+		p = &pod{bearer: bearer{ref: r}, uid: obj.UID, hostNetwork: obj.Spec.HostNetwork}
 		s.pods[r] = p
-		s.resolve(p)
+	}
+	if rs := replicaSetOf(obj); rs != p.replicaSet {
+		s.unlink(p.replicaSet, p)
+		p.replicaSet, p.resolved = rs, false
+		s.link(p.replicaSet, p)
+		s.resolve(p, t)
 	}
 	finished := obj.Status.Phase == corev1.PodSucceeded || obj.Status.Phase == corev1.PodFailed
-	if w := s.workloads[p.workload]; w != nil && p.hostNetwork != obj.Spec.HostNetwork {
-		w.hostNetwork++
-		t.Workloads = append(t.Workloads, w.ref)
-	}
-	p.hostNetwork = obj.Spec.HostNetwork
 	p.counts = !finished && !p.hostNetwork
 	p.terminating = obj.DeletionTimestamp != nil
 	was := p.addrs
@@ -295,20 +292,8 @@ func (s *State) foldPod(r Ref, obj *corev1.Pod, t *Touched) {
 
 func (s *State) removePod(p *pod, t *Touched) {
 	delete(s.pods, p.ref)
-	if w := s.workloads[p.workload]; w != nil {
-		delete(w.pods, p)
-		if p.hostNetwork {
-			w.hostNetwork--
-			t.Workloads = append(t.Workloads, w.ref)
-		}
-	}
-	for _, uid := range []types.UID{p.replicaSet, p.workload} {
-		if set := s.waiting[uid]; set != nil {
-			if delete(set, p); len(set) == 0 {
-				delete(s.waiting, uid)
-			}
-		}
-	}
+	s.unlink(p.replicaSet, p)
+	s.assign(p, "", t)
 	was := p.addrs
 	p.counts = false
 	s.occupy(p, nil)
@@ -316,46 +301,55 @@ func (s *State) removePod(p *pod, t *Touched) {
 	s.yield(was, p, t)
 }
 
-// resolve walks from the Pod to its workload, or leaves it waiting for its ReplicaSet.
-func (s *State) resolve(p *pod) {
-	if p.replicaSet == "" || p.workload != "" {
-		return
-	}
+// resolve walks from the Pod to its workload. Once known that holds, also when its ReplicaSet
+// goes or is let go of, until the chain ends at another Deployment: one that took it on.
+func (s *State) resolve(p *pod, t *Touched) {
 	owner, known := s.owners[p.replicaSet]
-	p.workload = owner
-	switch w := s.workloads[owner]; {
-	case !known:
-		s.wait(p.replicaSet, p)
-	case owner == "":
-		p.replicaSet = "" // a bare ReplicaSet: nobody's Pod
-	case w == nil:
-		s.wait(owner, p)
-	default:
-		s.join(w, p)
+	p.resolved = p.resolved || known
+	if owner != "" && owner != p.workload {
+		s.assign(p, owner, t)
 	}
 }
 
-// wait notes that p can go on when the owner with this UID appears.
-func (s *State) wait(owner types.UID, p *pod) {
-	set := s.waiting[owner]
+// assign makes p a Pod of the workload with this UID, which need not have been seen yet.
+func (s *State) assign(p *pod, workload types.UID, t *Touched) {
+	s.unlink(p.workload, p)
+	s.countHostNetwork(p, -1, t)
+	p.workload = workload
+	s.link(p.workload, p)
+	s.countHostNetwork(p, 1, t)
+}
+
+// countHostNetwork counts the Pods of a workload that use the address of their node.
+func (s *State) countHostNetwork(p *pod, n int, t *Touched) {
+	if !p.hostNetwork || p.workload == "" {
+		return
+	}
+	if s.hostNetwork[p.workload] += n; s.hostNetwork[p.workload] == 0 {
+		delete(s.hostNetwork, p.workload)
+	}
+	if w := s.workloads[p.workload]; w != nil {
+		t.Workloads = append(t.Workloads, w.ref)
+	}
+}
+
+// link notes that p is below the ReplicaSet or the Deployment with this UID, seen or not.
+func (s *State) link(owner types.UID, p *pod) {
+	if owner == "" {
+		return
+	}
+	set := s.below[owner]
 	if set == nil {
 		set = map[*pod]struct{}{}
-		s.waiting[owner] = set
+		s.below[owner] = set
 	}
 	set[p] = struct{}{}
 }
 
-// take returns who waited for owner, which has appeared.
-func (s *State) take(owner types.UID) map[*pod]struct{} {
-	set := s.waiting[owner]
-	delete(s.waiting, owner)
-	return set
-}
-
-func (s *State) join(w *workload, p *pod) {
-	w.pods[p] = struct{}{}
-	if p.hostNetwork {
-		w.hostNetwork++
+func (s *State) unlink(owner types.UID, p *pod) {
+	set := s.below[owner]
+	if delete(set, p); len(set) == 0 {
+		delete(s.below, owner)
 	}
 }
 
@@ -390,12 +384,20 @@ func (s *State) yield(addrs []netip.Addr, p *pod, t *Touched) {
 	}
 }
 
-// givePod works out what p gives; SPEC.md section 1, row Pod.
+// givePod works out what p gives.
+//
+//	Pod                        | its addresses
+//	finished, on its node's network | nobody's
+//	owner not seen             | held
+//	of a workload              | given, if Pods are exposed
+//	  terminating              | as above, until another live Pod has the address
+//	  with an unknown target   | held
+//	of anything else           | nobody's
 func (s *State) givePod(p *pod, t *Touched) {
 	var gives []give
 	var holds []netip.Prefix
 	w := s.workloads[p.workload]
-	unresolved := p.replicaSet != "" && p.workload == ""
+	unresolved := p.replicaSet != "" && p.workload == "" && !p.resolved
 	for _, a := range p.addrs {
 		prefix, ok := claimable(a)
 		switch {
@@ -443,7 +445,9 @@ func (s *State) foldService(r Ref, obj *corev1.Service, t *Touched) {
 	s.giveService(v, t)
 }
 
-// giveService works out what v gives, and to whom; SPEC.md section 1, row Service.
+// giveService works out what v gives, and to whom: a LoadBalancer with a selector gives its
+// addresses to every annotated workload of its namespace whose Pod template it selects. So
+// they survive zero replicas.
 func (s *State) giveService(v *service, t *Touched) {
 	var gives []give
 	var holds []netip.Prefix
@@ -466,6 +470,14 @@ func (s *State) giveService(v *service, t *Touched) {
 		}
 	}
 	s.set(&v.bearer, gives, holds, t)
+}
+
+// replicaSetOf is the UID of the ReplicaSet that controls a Pod, "" for none.
+func replicaSetOf(obj *corev1.Pod) types.UID {
+	if c := metav1.GetControllerOfNoCopy(obj); c != nil && c.Kind == KindReplicaSet {
+		return c.UID
+	}
+	return ""
 }
 
 func podAddrs(obj *corev1.Pod) []netip.Addr {

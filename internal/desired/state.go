@@ -68,7 +68,7 @@ type State struct {
 	byNS       map[string]*members
 	owners     map[types.UID]types.UID         // ReplicaSet -> controlling Deployment, "" for none
 	replicas   map[Ref]types.UID               // ReplicaSet by name
-	waiting    map[types.UID]map[*pod]struct{} // UID of a missing owner -> its Pods
+	below      map[types.UID]map[*pod]struct{} // ReplicaSet or Deployment, seen or not -> its Pods
 	pods       map[Ref]*pod
 	holders    map[netip.Addr][]*pod // address -> Pods that report it
 	services   map[Ref]*service
@@ -76,6 +76,9 @@ type State struct {
 	held       map[netip.Prefix]int // prefix -> bearers whose target cannot be told
 	epgs       map[aci.ExtEPG]*epg
 	unknown    map[*workload]struct{} // workloads whose target is not known
+
+	// hostNetwork counts, by workload, seen or not, the Pods that use their node's address.
+	hostNetwork map[types.UID]int
 }
 
 // members of a namespace that select each other.
@@ -115,7 +118,7 @@ func NewState(o Options) *State {
 		byNS:       map[string]*members{},
 		owners:     map[types.UID]types.UID{},
 		replicas:   map[Ref]types.UID{},
-		waiting:    map[types.UID]map[*pod]struct{}{},
+		below:      map[types.UID]map[*pod]struct{}{},
 		pods:       map[Ref]*pod{},
 		holders:    map[netip.Addr][]*pod{},
 		services:   map[Ref]*service{},
@@ -123,6 +126,8 @@ func NewState(o Options) *State {
 		held:       map[netip.Prefix]int{},
 		epgs:       map[aci.ExtEPG]*epg{},
 		unknown:    map[*workload]struct{}{},
+
+		hostNetwork: map[types.UID]int{},
 	}
 }
 
@@ -233,7 +238,7 @@ func (s *State) Problems(r Ref) []Problem {
 	if w.invalid != "" {
 		out = append(out, Problem{Ref: r, Reason: ReasonInvalidAnnotation, Message: w.invalid})
 	}
-	if w.hostNetwork > 0 && w.target != nil && w.expose(s.opts.Expose).Pods {
+	if s.hostNetwork[w.uid] > 0 && w.target != nil && w.expose(s.opts.Expose).Pods {
 		out = append(out, Problem{
 			Ref: r, Reason: ReasonHostNetwork,
 			Message: "Pods with hostNetwork bear the address of their node: it is not claimed",
@@ -294,7 +299,9 @@ func (s *State) set(b *bearer, gives []give, holds []netip.Prefix, t *Touched) {
 		}
 	}
 	for _, p := range holds {
-		s.held[p]++
+		if s.held[p]++; s.held[p] == 1 {
+			t.Places = append(t.Places, aci.Place{Prefix: p})
+		}
 	}
 	b.gives, b.holds = gives, holds
 }

@@ -1,0 +1,555 @@
+package desired_test
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/yaml"
+
+	"github.com/haystacknetworks/aci-sync/internal/aci"
+	"github.com/haystacknetworks/aci-sync/internal/desired"
+)
+
+var histories = flag.Int("histories", 40, "how many random histories to fold")
+
+// TestState_follows_its_definition folds random histories of a small cluster. The news of one
+// object come in order, those of several in any. After each, the State answers what the
+// definition says of the objects as they were last heard of, and whatever it answers otherwise
+// than before is among what Fold said it touched.
+func TestState_follows_its_definition(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(*histories) {
+		h := newHistory(seed)
+		for step := range 120 {
+			before := h.answers()
+			what, touched := h.step()
+			after := h.answers()
+			if diff := cmp.Diff(h.definition(), after); diff != "" {
+				t.Fatalf("seed %d, step %d, after %s (-definition +state)\n%s", seed, step, what, diff)
+			}
+			if missing := h.untold(before, after, touched); missing != nil {
+				t.Fatalf("seed %d, step %d: %s changed and did not touch\n%s", seed, step, what, strings.Join(missing, "\n"))
+			}
+		}
+		if diff := cmp.Diff(h.answers(), h.rebuilt()); diff != "" {
+			t.Fatalf("seed %d: a state made anew from what is there now differs (-folded +anew)\n%s", seed, diff)
+		}
+	}
+}
+
+// history is a cluster as it is, the news of it that are still to come, and what was heard.
+type history struct {
+	rng    *rand.Rand
+	opts   desired.Options
+	state  *desired.State
+	uids   int
+	now    map[desired.Ref]metav1.Object   // the cluster
+	queues map[desired.Ref][]metav1.Object // news, nil for gone
+	heard  map[desired.Ref]metav1.Object   // as last told
+
+	// What a State remembers that the objects of now do not tell.
+	target   map[types.UID]string    // Deployment -> the last valid annotation while it has one
+	workload map[types.UID]types.UID // Pod -> Deployment at the end of its chain
+	seen     map[[2]types.UID]bool   // Pod and ReplicaSet that were there together
+}
+
+var (
+	someNamespaces = []string{"a", "b"}
+	someNames      = []string{"web", "api"}
+	someAddrs      = []string{"10.0.0.1", "10.0.0.2", "10.0.0.3", "2001:db8::1", "::ffff:10.0.0.1", "127.0.0.1", ""}
+	somePrefixes   = []netip.Prefix{
+		netip.MustParsePrefix("10.0.0.1/32"), netip.MustParsePrefix("10.0.0.2/32"), netip.MustParsePrefix("10.0.0.3/32"),
+		netip.MustParsePrefix("2001:db8::1/128"), netip.MustParsePrefix("127.0.0.1/32"),
+	}
+	someEPGs = []aci.ExtEPG{
+		{L3Out: aci.L3Out{Tenant: "T", Name: "O"}, Name: "E1"},
+		{L3Out: aci.L3Out{Tenant: "T", Name: "O"}, Name: "E2"},
+		{L3Out: aci.L3Out{Tenant: "T", Name: "P"}, Name: "E1"},
+	}
+	someAnnotations = []string{
+		`{"tenant":"T","l3out":"O","epg":"E1"}`, `{"tenant":"T","l3out":"O","epg":"E2"}`,
+		`{"tenant":"T","l3out":"P","epg":"E1","expose":["pods"]}`, `{"tenant":"T","l3out":"O","epg":"E1","expose":["services"]}`,
+		`{"tenant":"T","l3out":"O"}`, `nonsense`,
+	}
+	someLabels = []map[string]string{{"app": "web"}, {"app": "api"}, {"app": "web", "tier": "x"}, nil}
+)
+
+func newHistory(seed uint64) *history {
+	h := &history{
+		rng:  rand.New(rand.NewPCG(seed, 1)),
+		opts: desired.Options{Expose: desired.Expose{Pods: true, Services: seed%3 != 0}},
+		now:  map[desired.Ref]metav1.Object{}, queues: map[desired.Ref][]metav1.Object{}, heard: map[desired.Ref]metav1.Object{},
+		target: map[types.UID]string{}, workload: map[types.UID]types.UID{}, seen: map[[2]types.UID]bool{},
+	}
+	if seed%2 == 0 {
+		h.opts.Namespaces = labels.SelectorFromSet(labels.Set{"team": "x"})
+	}
+	h.state = desired.NewState(h.opts)
+	return h
+}
+
+func pick[T any](rng *rand.Rand, list []T) T { return list[rng.IntN(len(list))] }
+
+// step changes the cluster or tells the State of a change.
+func (h *history) step() (string, desired.Touched) {
+	for range 1 + h.rng.IntN(3) {
+		h.change()
+	}
+	refs := slices.SortedFunc(maps.Keys(h.queues), desired.Ref.Compare)
+	if len(refs) == 0 {
+		return "nothing", desired.Touched{}
+	}
+	r := pick(h.rng, refs)
+	queue := h.queues[r]
+	n := 1 + h.rng.IntN(len(queue)) // a watch may skip what was between
+	obj := queue[n-1]
+	if h.queues[r] = queue[n:]; len(queue) == n {
+		delete(h.queues, r)
+	}
+	h.hear(r, obj)
+	what := r.String() + " gone"
+	if obj != nil {
+		text, _ := yaml.Marshal(obj)
+		what = fmt.Sprintf("%s\n%s", r, text)
+	}
+	return what, h.state.Fold(r, obj)
+}
+
+// hear notes what was told, and what a State remembers of it.
+func (h *history) hear(r desired.Ref, obj metav1.Object) {
+	if obj == nil {
+		delete(h.heard, r)
+	} else {
+		h.heard[r] = obj
+	}
+	if d, ok := obj.(*appsv1.Deployment); ok {
+		v, annotated := d.Annotations[desired.Annotation]
+		if _, err := desired.ParseTarget(v); err == nil {
+			h.target[d.UID] = v
+		} else if !annotated {
+			delete(h.target, d.UID)
+		}
+	}
+	for _, p := range all[*corev1.Pod](h) {
+		c := metav1.GetControllerOf(p)
+		if c == nil || c.Kind != desired.KindReplicaSet {
+			continue
+		}
+		for _, rs := range all[*metav1.PartialObjectMetadata](h) {
+			if rs.UID != c.UID {
+				continue
+			}
+			h.seen[[2]types.UID{p.UID, c.UID}] = true
+			if d := metav1.GetControllerOf(rs); d != nil && d.Kind == desired.KindDeployment {
+				h.workload[p.UID] = d.UID
+			}
+		}
+	}
+}
+
+// all is what was heard of one type, in order.
+func all[T metav1.Object](h *history) []T {
+	var out []T
+	for _, r := range slices.SortedFunc(maps.Keys(h.heard), desired.Ref.Compare) {
+		if o, ok := h.heard[r].(T); ok && r.Kind != desired.KindNamespace {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+// change makes, changes or deletes one object of the cluster.
+func (h *history) change() {
+	rng := h.rng
+	ns := pick(rng, someNamespaces)
+	meta := metav1.ObjectMeta{Namespace: ns}
+	var r desired.Ref
+	var obj metav1.Object
+	switch k := rng.IntN(20); {
+	case k == 0:
+		r = desired.Ref{Kind: desired.KindNamespace, Name: ns}
+		obj = &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
+			Name: ns, Labels: pick(rng, []map[string]string{{"team": "x"}, {"team": "x"}, {"team": "y"}}),
+		}}
+	case k < 6:
+		r = desired.Ref{Kind: desired.KindDeployment, Namespace: ns, Name: pick(rng, someNames)}
+		d := &appsv1.Deployment{ObjectMeta: meta}
+		h.identify(r, &d.ObjectMeta)
+		if rng.IntN(4) > 0 {
+			d.Annotations = map[string]string{desired.Annotation: pick(rng, someAnnotations)}
+		}
+		if old, ok := h.now[r]; rng.IntN(12) == 0 || ok && old.GetUID() == d.UID && old.GetDeletionTimestamp() != nil {
+			d.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
+		}
+		d.Spec.Template.Labels = pick(rng, someLabels)
+		obj = d
+	case k < 9:
+		r = desired.Ref{Kind: desired.KindReplicaSet, Namespace: ns, Name: pick(rng, someNames) + "-1"}
+		rs := &metav1.PartialObjectMetadata{ObjectMeta: meta}
+		h.identify(r, &rs.ObjectMeta)
+		if rng.IntN(4) > 0 {
+			rs.OwnerReferences = h.owner(desired.KindDeployment, ns)
+		}
+		obj = rs
+	case k < 16:
+		r = desired.Ref{Kind: desired.KindPod, Namespace: ns, Name: pick(rng, someNames) + pick(rng, []string{"-1-a", "-1-b"})}
+		p := &corev1.Pod{ObjectMeta: meta}
+		h.identify(r, &p.ObjectMeta)
+		if old, ok := h.now[r].(*corev1.Pod); ok && old.UID == p.UID {
+			p.OwnerReferences, p.Spec, p.DeletionTimestamp = old.OwnerReferences, old.Spec, old.DeletionTimestamp
+			if rng.IntN(20) == 0 {
+				p.OwnerReferences = h.owner(desired.KindReplicaSet, ns) // let go of, or adopted
+			}
+		} else {
+			p.OwnerReferences = h.owner(desired.KindReplicaSet, ns)
+			p.Spec.HostNetwork = rng.IntN(6) == 0
+		}
+		if rng.IntN(4) == 0 {
+			p.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
+		}
+		p.Status.Phase = pick(rng, []corev1.PodPhase{corev1.PodRunning, corev1.PodRunning, corev1.PodRunning, corev1.PodFailed, corev1.PodSucceeded})
+		for range rng.IntN(3) {
+			p.Status.PodIPs = append(p.Status.PodIPs, corev1.PodIP{IP: pick(rng, someAddrs)})
+		}
+		obj = p
+	default:
+		r = desired.Ref{Kind: desired.KindService, Namespace: ns, Name: pick(rng, someNames)}
+		s := &corev1.Service{ObjectMeta: meta}
+		h.identify(r, &s.ObjectMeta)
+		s.Spec.Type = pick(rng, []corev1.ServiceType{corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeClusterIP})
+		s.Spec.Selector = pick(rng, someLabels)
+		for range rng.IntN(3) {
+			s.Status.LoadBalancer.Ingress = append(s.Status.LoadBalancer.Ingress, corev1.LoadBalancerIngress{IP: pick(rng, someAddrs)})
+		}
+		obj = s
+	}
+	if _, there := h.now[r]; there && rng.IntN(4) == 0 {
+		delete(h.now, r)
+		h.queues[r] = append(h.queues[r], nil)
+		return
+	}
+	h.now[r] = obj
+	h.queues[r] = append(h.queues[r], obj)
+}
+
+// identify names m: an object that is there mostly keeps its UID.
+func (h *history) identify(r desired.Ref, m *metav1.ObjectMeta) {
+	m.Name = r.Name
+	if old, ok := h.now[r]; ok && h.rng.IntN(8) > 0 {
+		m.UID, m.CreationTimestamp = old.GetUID(), old.GetCreationTimestamp()
+		return
+	}
+	h.uids++
+	m.UID = types.UID(fmt.Sprintf("u%d", h.uids))
+	m.CreationTimestamp = metav1.Unix(int64(h.rng.IntN(3)), 0)
+}
+
+// owner is a controller of the kind, mostly one that is there.
+func (h *history) owner(kind, ns string) []metav1.OwnerReference {
+	var of []desired.Ref
+	for r := range h.now {
+		if r.Kind == kind && r.Namespace == ns {
+			of = append(of, r)
+		}
+	}
+	if len(of) == 0 || h.rng.IntN(8) == 0 {
+		return pick(h.rng, [][]metav1.OwnerReference{nil, {{Kind: "Job", UID: "j", Controller: new(true)}}})
+	}
+	slices.SortFunc(of, desired.Ref.Compare)
+	o := h.now[pick(h.rng, of)]
+	return []metav1.OwnerReference{{Kind: kind, Name: o.GetName(), UID: o.GetUID(), Controller: new(true)}}
+}
+
+// answers are all that a State says, by what it is about.
+func (h *history) answers() map[string]string { return answersOf(h.state) }
+
+func answersOf(s *desired.State) map[string]string {
+	out := map[string]string{}
+	for _, e := range s.EPGs() {
+		out["epg "+e.String()] = list(s.Workloads(e))
+		for p := range s.Places(e) {
+			if c, ok := s.Claim(p); ok != p.Prefix.IsValid() || ok && len(c.By) == 0 {
+				out["wrong "+p.String()] = "is a place without claim"
+			}
+		}
+	}
+	for _, e := range someEPGs {
+		for _, p := range somePrefixes {
+			place := aci.Place{ExtEPG: e, Prefix: p}
+			c, ok := s.Claim(place)
+			if ok {
+				out["place "+place.String()] = fmt.Sprint(list(c.By), " for ", list(c.Workloads), " since ", c.Since.Unix())
+			}
+			if ok != slices.Contains(s.Claimants(p), e) {
+				out["wrong "+place.String()] = "is not in Claimants"
+			}
+		}
+	}
+	for _, p := range somePrefixes {
+		if s.Held(p) {
+			out["held "+p.String()] = "yes"
+		}
+	}
+	if s.Unknown() {
+		out["unknown"] = "yes"
+	}
+	for _, r := range s.AllWorkloads() {
+		if e, ok := s.Target(r); ok {
+			out["target "+r.String()] = e.String()
+		}
+		for _, p := range s.Problems(r) {
+			out["problem "+r.String()] += p.Reason + " "
+		}
+	}
+	return out
+}
+
+// untold are the answers that changed although nothing was touched that they belong to.
+func (h *history) untold(before, after map[string]string, t desired.Touched) []string {
+	touched := map[string]bool{}
+	for _, p := range t.Places {
+		switch {
+		case p == aci.Place{}:
+			return nil
+		case p.ExtEPG == aci.ExtEPG{}:
+			touched["held "+p.Prefix.String()] = true
+			for _, e := range someEPGs {
+				touched["place "+aci.Place{ExtEPG: e, Prefix: p.Prefix}.String()] = true
+			}
+		case p.Prefix.IsValid():
+			touched["place "+p.String()], touched["held "+p.Prefix.String()] = true, true
+		default:
+			touched["epg "+p.String()] = true
+		}
+	}
+	for _, r := range t.Workloads {
+		touched["target "+r.String()], touched["problem "+r.String()] = true, true
+	}
+	var missing []string
+	for k := range maps.Keys(merge(before, after)) {
+		switch {
+		case before[k] == after[k], touched[k]:
+		case k == "unknown" && before[k] == "": // it only forbids
+		case strings.HasPrefix(k, "epg ") && before[k] != "" && after[k] != "": // one of several workloads
+		default:
+			missing = append(missing, fmt.Sprintf("%s: %q -> %q", k, before[k], after[k]))
+		}
+	}
+	return missing
+}
+
+func merge(a, b map[string]string) map[string]string {
+	m := maps.Clone(a)
+	maps.Copy(m, b)
+	return m
+}
+
+// definition works out, from what was heard last and what is to be remembered, what a State
+// is to answer: slowly, and without any index.
+func (h *history) definition() map[string]string {
+	type reason struct {
+		bearer desired.Ref
+		owner  *appsv1.Deployment
+	}
+	out := map[string]string{}
+	claims := map[aci.Place][]reason{}
+	named := map[aci.ExtEPG][]desired.Ref{}
+	deployments := map[types.UID]*appsv1.Deployment{}
+	ref := func(d *appsv1.Deployment) desired.Ref {
+		return desired.Ref{Kind: desired.KindDeployment, Namespace: d.Namespace, Name: d.Name}
+	}
+	target := func(d *appsv1.Deployment) (t desired.Target, known, unknown bool) {
+		if _, annotated := d.Annotations[desired.Annotation]; !annotated {
+			return t, false, false
+		}
+		t, err := desired.ParseTarget(h.target[d.UID])
+		return t, err == nil, err != nil
+	}
+	expose := func(t desired.Target) desired.Expose {
+		if t.Expose != nil {
+			return *t.Expose
+		}
+		return h.opts.Expose
+	}
+	for _, d := range all[*appsv1.Deployment](h) {
+		if d.DeletionTimestamp != nil {
+			continue
+		}
+		deployments[d.UID] = d
+		v, annotated := d.Annotations[desired.Annotation]
+		t, known, unknown := target(d)
+		if known {
+			out["target "+ref(d).String()] = t.EPG.String()
+		}
+		if !h.selected(d.Namespace) {
+			continue
+		}
+		if known {
+			named[t.EPG] = append(named[t.EPG], ref(d))
+		}
+		if unknown {
+			out["unknown"] = "yes"
+		}
+		if _, err := desired.ParseTarget(v); annotated && err != nil {
+			out["problem "+ref(d).String()] = desired.ReasonInvalidAnnotation + " "
+		}
+	}
+	hold := func(a netip.Addr) { out["held "+netip.PrefixFrom(a, a.BitLen()).String()] = "yes" }
+	claim := func(t desired.Target, a netip.Addr, by desired.Ref, d *appsv1.Deployment) {
+		place := aci.Place{ExtEPG: t.EPG, Prefix: netip.PrefixFrom(a, a.BitLen())}
+		claims[place] = append(claims[place], reason{by, d})
+	}
+	pods := all[*corev1.Pod](h)
+	for _, p := range pods {
+		by := desired.Ref{Kind: desired.KindPod, Namespace: p.Namespace, Name: p.Name}
+		d := deployments[h.workload[p.UID]]
+		if p.Spec.HostNetwork && d != nil && h.selected(d.Namespace) {
+			if t, known, _ := target(d); known && expose(t).Pods {
+				key := "problem " + ref(d).String()
+				out[key] = strings.TrimSuffix(out[key], desired.ReasonHostNetwork+" ") + desired.ReasonHostNetwork + " "
+			}
+		}
+		if !counts(p) {
+			continue
+		}
+		c := metav1.GetControllerOf(p)
+		for _, a := range addrs(p) {
+			switch {
+			case h.workload[p.UID] == "":
+				if c != nil && c.Kind == desired.KindReplicaSet && !h.seen[[2]types.UID{p.UID, c.UID}] {
+					hold(a)
+				}
+			case d == nil || !h.selected(p.Namespace):
+			default:
+				t, known, unknown := target(d)
+				taken := slices.ContainsFunc(pods, func(q *corev1.Pod) bool {
+					return q != p && counts(q) && q.DeletionTimestamp == nil && slices.Contains(addrs(q), a)
+				})
+				if unknown {
+					hold(a)
+				} else if known && expose(t).Pods && !(p.DeletionTimestamp != nil && taken) {
+					claim(t, a, by, d)
+				}
+			}
+		}
+	}
+	for _, s := range all[*corev1.Service](h) {
+		by := desired.Ref{Kind: desired.KindService, Namespace: s.Namespace, Name: s.Name}
+		if s.Spec.Type != corev1.ServiceTypeLoadBalancer || len(s.Spec.Selector) == 0 || !h.selected(s.Namespace) {
+			continue
+		}
+		for _, d := range deployments {
+			if d.Namespace != s.Namespace || !labels.SelectorFromSet(s.Spec.Selector).Matches(labels.Set(d.Spec.Template.Labels)) {
+				continue
+			}
+			for _, in := range s.Status.LoadBalancer.Ingress {
+				a, ok := usable(in.IP)
+				t, known, unknown := target(d)
+				switch {
+				case !ok:
+				case unknown:
+					hold(a)
+				case known && expose(t).Services:
+					claim(t, a, by, d)
+				}
+			}
+		}
+	}
+	for e, refs := range named {
+		out["epg "+e.String()] = list(slices.SortedFunc(slices.Values(refs), desired.Ref.Compare))
+	}
+	for place, reasons := range claims {
+		var by, workloads []desired.Ref
+		slices.SortFunc(reasons, func(a, b reason) int {
+			if c := a.owner.CreationTimestamp.Compare(b.owner.CreationTimestamp.Time); c != 0 {
+				return c
+			}
+			return ref(a.owner).Compare(ref(b.owner))
+		})
+		for _, r := range reasons {
+			by, workloads = append(by, r.bearer), append(workloads, ref(r.owner))
+		}
+		slices.SortFunc(by, desired.Ref.Compare)
+		out["place "+place.String()] = fmt.Sprint(list(slices.Compact(by)), " for ", list(slices.Compact(workloads)),
+			" since ", reasons[0].owner.CreationTimestamp.Unix())
+	}
+	return out
+}
+
+func (h *history) selected(ns string) bool {
+	if h.opts.Namespaces == nil {
+		return true
+	}
+	o, ok := h.heard[desired.Ref{Kind: desired.KindNamespace, Name: ns}]
+	return ok && h.opts.Namespaces.Matches(labels.Set(o.GetLabels()))
+}
+
+func counts(p *corev1.Pod) bool {
+	return !p.Spec.HostNetwork && p.Status.Phase != corev1.PodFailed && p.Status.Phase != corev1.PodSucceeded
+}
+
+func addrs(p *corev1.Pod) []netip.Addr {
+	var out []netip.Addr
+	for _, ip := range p.Status.PodIPs {
+		if a, ok := usable(ip.IP); ok && !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func usable(ip string) (netip.Addr, bool) {
+	a, err := netip.ParseAddr(ip)
+	return a.Unmap(), err == nil && !a.IsLoopback()
+}
+
+// rebuilt is what a new State answers when it is told what is there now, in any order. It is
+// told first what a State remembers: the last valid annotations, and the chains of Pods.
+func (h *history) rebuilt() map[string]string {
+	s := desired.NewState(h.opts)
+	refs := slices.SortedFunc(maps.Keys(h.heard), desired.Ref.Compare)
+	h.rng.Shuffle(len(refs), func(i, j int) { refs[i], refs[j] = refs[j], refs[i] })
+	for _, r := range refs {
+		switch o := h.heard[r].(type) {
+		case *appsv1.Deployment:
+			if v, ok := h.target[o.UID]; ok {
+				was := o.DeepCopy()
+				was.Annotations[desired.Annotation] = v
+				s.Fold(r, was)
+			}
+		case *corev1.Pod:
+			at := desired.Ref{Kind: desired.KindReplicaSet, Namespace: "ghosts", Name: "ghost"}
+			if d := h.workload[o.UID]; d != "" {
+				was := o.DeepCopy()
+				was.OwnerReferences = []metav1.OwnerReference{{Kind: desired.KindReplicaSet, UID: "ghost-" + o.UID, Controller: new(true)}}
+				s.Fold(r, was)
+				s.Fold(at, &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
+					UID: "ghost-" + o.UID, OwnerReferences: []metav1.OwnerReference{{Kind: desired.KindDeployment, UID: d, Controller: new(true)}},
+				}})
+			}
+			if c := metav1.GetControllerOf(o); c != nil && h.seen[[2]types.UID{o.UID, c.UID}] {
+				s.Fold(r, o)
+				s.Fold(at, &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{UID: c.UID}})
+			}
+			s.Fold(at, nil)
+		}
+	}
+	h.rng.Shuffle(len(refs), func(i, j int) { refs[i], refs[j] = refs[j], refs[i] })
+	for _, r := range refs {
+		s.Fold(r, h.heard[r])
+	}
+	return answersOf(s)
+}
