@@ -55,7 +55,7 @@ func (t *tx) collide() {
 		k.judge(c)
 	}
 	if len(touched) > 0 {
-		t.s.faultsLater()
+		(*t.s.members)[0].faultsLater()
 	}
 }
 

@@ -44,6 +44,7 @@
 //     one frame, silence about tags (Options.ObserveTags breaks it), the trap of a cookie
 //     that stands twice. A reader that does not keep up loses its socket.
 //   - Users restricted to tenants, or to reading.
+//   - Clusters: Sim.Member is one more APIC with the same fabric and its own sessions.
 //
 // # For tests
 //
@@ -72,7 +73,7 @@
 //   - Classes beside those above. Some common ones are known and always empty, so that
 //     queries for them succeed; writes of them are refused.
 //   - Faults other than F0467, health, statistics, audit logs, BGP and what leafs do.
-//   - A cluster: members, failover, shards, and so "request requires distributed
-//     transaction"; several Sim values are separate fabrics.
+//   - Shards, and so "request requires distributed transaction"; minorities and upgrades, in
+//     which members answer reads and refuse writes.
 //   - The missed first event below a new parent; events out of order. Use Sim.DropEvents.
 package apicsim

@@ -1,6 +1,7 @@
 package apicsim
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -80,7 +81,7 @@ func writeResponse(w http.ResponseWriter, r response) {
 
 // ServeHTTP answers as an APIC does. Safe for concurrent use.
 func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !s.pause(r, s.opts.Latency) {
+	if !pause(r.Context(), s.opts.Latency) {
 		return
 	}
 	if token, isSocket := strings.CutPrefix(r.URL.Path, "/socket"); isSocket && r.Method == http.MethodGet {
@@ -97,7 +98,7 @@ func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fault := s.takeFault(requestName(r))
 	if fault != nil && fault.Delay > 0 {
 		s.mu.Unlock()
-		if !s.pause(r, fault.Delay) {
+		if !pause(r.Context(), fault.Delay) {
 			return
 		}
 		s.mu.Lock()
@@ -152,7 +153,7 @@ func (s *Sim) socketRequest(w http.ResponseWriter, r *http.Request, token string
 	s.mu.Lock()
 	fault := s.takeFault("GET /socket")
 	s.mu.Unlock()
-	if fault != nil && !s.pause(r, fault.Delay) {
+	if fault != nil && !pause(r.Context(), fault.Delay) {
 		return
 	}
 	entry.Fault = fault != nil
@@ -177,8 +178,8 @@ func (s *Sim) socketRequest(w http.ResponseWriter, r *http.Request, token string
 	}
 }
 
-// pause waits d, or returns false when the client went away before.
-func (s *Sim) pause(r *http.Request, d time.Duration) bool {
+// pause waits d, or returns false when ctx ends before.
+func pause(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return true
 	}
@@ -187,7 +188,7 @@ func (s *Sim) pause(r *http.Request, d time.Duration) bool {
 	select {
 	case <-t.C:
 		return true
-	case <-r.Context().Done():
+	case <-ctx.Done():
 		return false
 	}
 }

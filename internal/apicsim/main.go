@@ -85,7 +85,8 @@ func (c *command) flags(stderr io.Writer) *flag.FlagSet {
 	fs := flag.NewFlagSet("apic-sim", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	o := &c.options
-	fs.StringVar(&c.listen, "listen", "127.0.0.1:8443", "`address` of the APIC; port 0 takes a free one and prints it")
+	fs.StringVar(&c.listen, "listen", "127.0.0.1:8443", "`address` of the APIC, or several, comma separated, of the\n"+
+		"members of a cluster; port 0 takes a free one and prints it")
 	fs.BoolVar(&c.anyAddress, "allow-remote", false, "let --listen be an address other than loopback")
 	fs.BoolVar(&c.plain, "plain-http", false, "no TLS")
 	fs.StringVar(&c.control, "control-listen", "", "loopback `address` of the control port; empty is none")
@@ -103,6 +104,7 @@ func (c *command) flags(stderr io.Writer) *flag.FlagSet {
 	fs.DurationVar(&o.SubscriptionLife, "subscription-lifetime", 60*time.Second, "lifetime of a subscription without refresh-timeout")
 	fs.IntVar(&o.LoginRate, "login-rate", 0, "logins and refreshes per second before 503; 0 is no limit (a real APIC: 2)")
 	fs.DurationVar(&o.Latency, "latency", 0, "added to every request")
+	fs.DurationVar(&o.EventDelay, "event-delay", 0, "between a write and its events")
 	fs.DurationVar(&o.DeployDelay, "deploy-delay", 200*time.Millisecond, "until a new external EPG is configSt=applied; negative is never")
 	fs.Func("leafs", "`ids` of leafs, comma separated, that raise F0467 where EPGs of a VRF share a prefix", func(v string) error {
 		for id := range strings.SplitSeq(v, ",") {
@@ -202,33 +204,48 @@ func (c *command) run(ctx context.Context, stdout io.Writer) error {
 		fmt.Fprintf(stdout, "APIC_SIM_CONTROL=http://%s\n", l.Addr())
 		servers = append(servers, serve(ctx, l, sim.Control()))
 	}
-	l, err := listen(ctx, c.listen, c.anyAddress)
+	var urls []string
+	members := []*Sim{sim}
+	cert, err := c.certificate()
 	if err != nil {
 		return err
 	}
-	url := "http://" + l.Addr().String()
-	if !c.plain {
-		cert, err := c.certificate(l.Addr())
+	for i, address := range strings.Split(c.listen, ",") {
+		if i > 0 {
+			m := sim.Member()
+			defer m.Close()
+			members = append(members, m)
+		}
+		l, err := listen(ctx, address, c.anyAddress)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(stdout, "APIC_SIM_FINGERPRINT=%s\n", cert.Fingerprint)
-		l = tls.NewListener(l, &tls.Config{
-			Certificates: []tls.Certificate{cert.TLS},
-			MinVersion:   tls.VersionTLS12,
-			NextProtos:   []string{"http/1.1"}, // WebSockets need it
-		})
-		url = "https://" + l.Addr().String()
+		url := "http://" + l.Addr().String()
+		if !c.plain {
+			l = tls.NewListener(l, &tls.Config{
+				Certificates: []tls.Certificate{cert.TLS},
+				MinVersion:   tls.VersionTLS12,
+				NextProtos:   []string{"http/1.1"}, // WebSockets need it
+			})
+			url = "https://" + l.Addr().String()
+		}
+		urls = append(urls, url)
+		servers = append(servers, serve(ctx, l, members[i]))
 	}
-	fmt.Fprintf(stdout, "APIC_SIM_URL=%s\n", url)
-	servers = append(servers, serve(ctx, l, sim))
+	if !c.plain {
+		fmt.Fprintf(stdout, "APIC_SIM_FINGERPRINT=%s\n", cert.Fingerprint)
+	}
+	all := strings.Join(urls, ",")
+	fmt.Fprintf(stdout, "APIC_SIM_URL=%s\n", all)
 	if c.urlFile != "" {
-		if err := os.WriteFile(c.urlFile, []byte(url+"\n"), 0o644); err != nil {
+		if err := os.WriteFile(c.urlFile, []byte(all+"\n"), 0o644); err != nil {
 			return err
 		}
 	}
 	<-ctx.Done()
-	sim.Close() // sockets are not the server's to close
+	for _, m := range members {
+		m.Close() // sockets are not the server's to close
+	}
 	var errs []error
 	for _, wait := range servers {
 		errs = append(errs, wait())
@@ -286,10 +303,12 @@ func (c *command) openLog(stdout io.Writer) (closeLog func(), err error) {
 	return func() {}, nil
 }
 
-func (c *command) certificate(at net.Addr) (Certificate, error) {
+func (c *command) certificate() (Certificate, error) {
 	hosts := []string{"localhost", "127.0.0.1", "::1"}
-	if host, _, err := net.SplitHostPort(at.String()); err == nil {
-		hosts = append(hosts, host)
+	for address := range strings.SplitSeq(c.listen, ",") {
+		if host, _, err := net.SplitHostPort(address); err == nil && host != "" {
+			hosts = append(hosts, host)
+		}
 	}
 	if c.names != "" {
 		hosts = append(hosts, strings.Split(c.names, ",")...)

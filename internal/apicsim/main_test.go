@@ -41,7 +41,7 @@ func TestProgram(t *testing.T) {
 	code := -1
 	running.Go(func() {
 		code = apicsim.Main(ctx, []string{
-			"--listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0",
+			"--listen", "127.0.0.1:0,127.0.0.1:0", "--control-listen", "127.0.0.1:0",
 			"--user", "ops", "--password-file", file("password", "s3cret\n"),
 			"--seed", file("seed.json", "["+fabricT+"]"), "--ca-file", file("ca.pem", ""),
 			"--request-log", file("log", ""), "--url-file", file("url", ""),
@@ -59,6 +59,10 @@ func TestProgram(t *testing.T) {
 			k, v, _ := strings.Cut(strings.TrimSpace(line), "=")
 			said[k] = v
 		}
+	}
+	urls := strings.Split(said["APIC_SIM_URL"], ",")
+	if len(urls) != 2 {
+		t.Fatalf("two members have URLs %v", urls)
 	}
 	pem, err := os.ReadFile(file("ca.pem", ""))
 	if err != nil {
@@ -88,7 +92,7 @@ func TestProgram(t *testing.T) {
 		}
 		return resp, string(b)
 	}
-	resp, body := ask("POST", said["APIC_SIM_URL"]+"/api/aaaLogin.json", `{"aaaUser":{"attributes":{"name":"ops","pwd":"s3cret"}}}`, "")
+	resp, body := ask("POST", urls[0]+"/api/aaaLogin.json", `{"aaaUser":{"attributes":{"name":"ops","pwd":"s3cret"}}}`, "")
 	if resp.StatusCode != 200 {
 		t.Fatalf("login: %s", body)
 	}
@@ -96,11 +100,14 @@ func TestProgram(t *testing.T) {
 	if got := hex.EncodeToString(sum[:]); got != said["APIC_SIM_FINGERPRINT"] {
 		t.Errorf("fingerprint %s was announced, %s shown", said["APIC_SIM_FINGERPRINT"], got)
 	}
-	if _, body = ask("GET", said["APIC_SIM_URL"]+"/api/mo/uni/tn-T/out-O.json", "", resp.Header.Get("Set-Cookie")); !strings.HasPrefix(body, `{"totalCount":"1"`) {
+	if _, body = ask("GET", urls[0]+"/api/mo/uni/tn-T/out-O.json", "", resp.Header.Get("Set-Cookie")); !strings.HasPrefix(body, `{"totalCount":"1"`) {
 		t.Errorf("the seed is not there: %s", body)
 	}
 	if _, body = ask("GET", said["APIC_SIM_CONTROL"]+"/stats", "", ""); !strings.Contains(body, `"Sessions":1`) {
 		t.Errorf("stats: %s", body)
+	}
+	if resp, _ = ask("GET", urls[1]+"/api/class/fvTenant.json", "", resp.Header.Get("Set-Cookie")); resp.StatusCode != 403 {
+		t.Errorf("the second member took the first one's token: %d", resp.StatusCode)
 	}
 	if url, err := os.ReadFile(file("url", "")); err != nil || strings.TrimSpace(string(url)) != said["APIC_SIM_URL"] {
 		t.Errorf("url file holds %q (%v)", url, err)
@@ -110,7 +117,7 @@ func TestProgram(t *testing.T) {
 	if code != 0 {
 		t.Errorf("exit code %d: %s", code, &stderr)
 	}
-	if log, err := os.ReadFile(file("log", "")); err != nil || strings.Count(string(log), "\n") != 2 {
+	if log, err := os.ReadFile(file("log", "")); err != nil || strings.Count(string(log), "\n") != 3 {
 		t.Errorf("request log (%v):\n%s", err, log)
 	}
 }

@@ -174,7 +174,7 @@ func (t *tx) scope(epg *node) {
 // deploy lets the new external EPGs reach configSt applied after Options.DeployDelay, in a
 // transaction and so an event of its own. Source: apic-rest.md 6.2 and 10.6.
 func (t *tx) deploy() {
-	s := t.s
+	s := (*t.s.members)[0]
 	var epgs []*node
 	for _, c := range t.changes {
 		if c.op == created && c.n.class.name == aci.ClassExtEPG {

@@ -139,7 +139,7 @@ func (s *Sim) grant(sess *session, now time.Time) response {
 		{"changePassword", "no"},
 		{"version", s.opts.Version},
 		{"buildTime", "Thu Jan 01 00:00:00 UTC 1970"},
-		{"node", "topology/pod-1/node-1"},
+		{"node", "topology/pod-1/node-" + strconv.Itoa(s.id)},
 	}...)
 	b := []byte(`{"aaaLogin":{"attributes":`)
 	b = appendPairs(b, attrs)

@@ -24,6 +24,7 @@ type Options struct {
 	SubscriptionLife time.Duration // without refresh-timeout; 0 is 60 s
 	LoginRate        int           // logins and refreshes per second before 503; 0 is no limit (a real APIC: 2)
 	Latency          time.Duration // added to every request
+	EventDelay       time.Duration // between a write and its events
 	DeployDelay      time.Duration // until a new external EPG is configSt=applied; 0 is 200 ms, negative is never
 
 	OpaqueTokens     bool  // tokens of APIC 4 and older: base64 with + / =
@@ -42,16 +43,18 @@ type Options struct {
 type Sim struct {
 	opts        Options
 	fingerprint string
+	id          int            // of the controller, from 1
 	running     sync.WaitGroup // open sockets
 
-	mu         sync.Mutex // guards the fields below
+	mu         *sync.Mutex // guards the fields below, and is that of all members
+	members    *[]*Sim     // all that share the fabric, in the order of their ids
+	fabric     *fabric     // shared
+	conflicts  *conflicts  // shared
 	closed     bool
-	fabric     *fabric
 	sessions   map[*session]bool
 	tokens     map[string]*session
 	subs       map[string]*subscription // id -> subscription, of all sessions
 	timers     map[*time.Timer]bool
-	conflicts  *conflicts
 	faults     []*armed
 	drops      []*dropping
 	logins     int
@@ -77,56 +80,85 @@ func New(o Options) *Sim {
 	o.DeployDelay = cmp.Or(o.DeployDelay, 200*time.Millisecond)
 	o.MaxResult = cmp.Or(o.MaxResult, 100_000)
 	o.SocketQueue = cmp.Or(o.SocketQueue, 200_000)
-	s := &Sim{
+	s := newMember(o)
+	s.id, s.mu, s.members = 1, &sync.Mutex{}, &[]*Sim{s}
+	s.fabric, s.conflicts = newFabric(), newConflicts()
+	s.furnish()
+	return s
+}
+
+func newMember(o Options) *Sim {
+	return &Sim{
 		opts:        o,
 		fingerprint: base64.RawURLEncoding.EncodeToString(random(24)),
-		fabric:      newFabric(),
 		sessions:    map[*session]bool{},
 		tokens:      map[string]*session{},
 		subs:        map[string]*subscription{},
 		timers:      map[*time.Timer]bool{},
-		conflicts:   newConflicts(),
 	}
-	s.furnish()
-	return s
+}
+
+// Member returns one more APIC of the same cluster: it has the same fabric and Options,
+// and its own sessions, sockets, subscriptions, faults and request log in memory. What is
+// written through one is announced to the sockets of all. Close each; the first one last,
+// since what the fabric does by itself (Options.DeployDelay) ends with it.
+//
+// Source: apic-rest.md 6.4 and 7. unverified: that a token is worth nothing to other members.
+func (s *Sim) Member() *Sim {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := newMember(s.opts)
+	m.mu, m.members, m.fabric, m.conflicts = s.mu, s.members, s.fabric, s.conflicts
+	*s.members = append(*s.members, m)
+	m.id = len(*s.members)
+	t := m.begin()
+	t.controller(m.id, s.opts.Version)
+	t.commit()
+	return m
 }
 
 // furnish makes what every fabric has.
 func (s *Sim) furnish() {
 	t := s.begin()
-	add := func(parent *node, class, value string) *node {
-		c := schema[class]
-		n := t.create(parent, c, c.rn(value), strings.TrimPrefix(parent.dn+"/"+c.rn(value), "/"))
-		n.system = true
-		return n
-	}
-	put := func(n *node, attrs ...string) {
-		for i := 0; i+1 < len(attrs); i += 2 {
-			n.attrs[n.class.find(attrs[i])] = attrs[i+1]
-		}
-	}
-	uni := add(s.fabric.top, "polUni", "")
-	common := add(uni, "fvTenant", "common")
-	infra := add(uni, "fvTenant", "infra")
-	mgmt := add(uni, "fvTenant", "mgmt")
-	add(common, "fvCtx", "default")
-	put(add(infra, "fvCtx", "overlay-1"), "scope", "16777199", "seg", "16777199") // Source: imdata_fvCtx.json
-	add(mgmt, "fvCtx", "inb")
-	add(mgmt, "fvCtx", "oob")
-
-	at := add(add(add(s.fabric.top, "fabricTopology", ""), "fabricPod", "1"), "fabricNode", "1")
-	put(at, "name", "apic1", "role", "controller", "fabricSt", "unknown", "version", s.opts.Version)
-	sys := add(at, "topSystem", "")
-	put(sys, "id", "1", "name", "apic1", "role", "controller", "podId", "1", "state", "in-service",
-		"version", s.opts.Version, "fabricDomain", "apic-sim",
-		"lastRebootTime", time.Now().Format(stampLayout))
-	put(add(add(sys, "firmwareCtrlrFwStatusCont", ""), "firmwareCtrlrRunning", ""), "version", s.opts.Version)
+	uni := t.add(s.fabric.top, "polUni", "")
+	common := t.add(uni, "fvTenant", "common")
+	infra := t.add(uni, "fvTenant", "infra")
+	mgmt := t.add(uni, "fvTenant", "mgmt")
+	t.add(common, "fvCtx", "default")
+	// Source: imdata_fvCtx.json.
+	t.add(infra, "fvCtx", "overlay-1", "scope", "16777199", "seg", "16777199")
+	t.add(mgmt, "fvCtx", "inb")
+	t.add(mgmt, "fvCtx", "oob")
+	pod := t.add(t.add(s.fabric.top, "fabricTopology", ""), "fabricPod", "1")
+	t.controller(s.id, s.opts.Version)
 	for _, id := range s.opts.Leafs {
-		leaf := add(at.parent, "fabricNode", strconv.Itoa(id))
-		put(leaf, "name", "leaf"+strconv.Itoa(id), "role", "leaf", "fabricSt", "active", "version", "n9000-"+s.opts.Version)
+		t.add(pod, "fabricNode", strconv.Itoa(id),
+			"name", "leaf"+strconv.Itoa(id), "role", "leaf", "fabricSt", "active", "version", "n9000-"+s.opts.Version)
 	}
 	t.settle()
 	t.commit()
+}
+
+// controller adds an APIC to the topology.
+func (t *tx) controller(id int, version string) {
+	pod := t.s.fabric.lookup("topology", "pod-1")
+	number, name := strconv.Itoa(id), "apic"+strconv.Itoa(id)
+	at := t.add(pod, "fabricNode", number, "name", name, "role", "controller", "fabricSt", "unknown", "version", version)
+	sys := t.add(at, "topSystem", "",
+		"id", number, "name", name, "role", "controller", "podId", "1", "state", "in-service", "version", version,
+		"fabricDomain", "apic-sim", "lastRebootTime", time.Now().Format(stampLayout))
+	t.add(t.add(sys, "firmwareCtrlrFwStatusCont", ""), "firmwareCtrlrRunning", "", "version", version)
+}
+
+// add makes an object that cannot be deleted; attrs are names and values in turn.
+func (t *tx) add(parent *node, class, value string, attrs ...string) *node {
+	c := schema[class]
+	n := t.create(parent, c, c.rn(value), strings.TrimPrefix(parent.dn+"/"+c.rn(value), "/"))
+	n.system = true
+	for i := 0; i+1 < len(attrs); i += 2 {
+		n.attrs[c.find(attrs[i])] = attrs[i+1]
+	}
+	return n
 }
 
 // Close ends sessions, sockets and timers, and waits for the sockets to be gone. Requests

@@ -291,6 +291,72 @@ func TestLatencyIsAddedToEveryRequest(t *testing.T) {
 	})
 }
 
+func TestEventsComeAfterTheirDelay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := connect(t, apicsim.Options{EventDelay: time.Second})
+		c.login("admin", "apic-sim")
+		c.open("")
+		c.do("GET", "/api/class/fvTenant.json?subscription=yes", "")
+		for _, name := range []string{"A", "B"} {
+			c.do("POST", "/api/mo/uni.json", `{"fvTenant":{"attributes":{"name":"`+name+`"}}}`)
+		}
+		time.Sleep(time.Second - time.Nanosecond)
+		synctest.Wait()
+		if news := c.news(); news != "" {
+			t.Errorf("too early: %s", news)
+		}
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		if news := c.news(); strings.Count(news, "\n") != 2 || strings.Index(news, "tn-A") > strings.Index(news, "tn-B") {
+			t.Errorf("after the delay: %s", news)
+		}
+	})
+}
+
+func TestMembersShareTheFabricAndNothingElse(t *testing.T) {
+	t.Parallel()
+	first := newSim(t, apicsim.Options{DeployDelay: time.Hour})
+	second := first.Member()
+	defer second.Close()
+	server := httptest.NewServer(second)
+	defer server.Close()
+	ask := func(to *apicsim.Sim, method, path, body, cookie string) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
+		r.Header.Set("Cookie", cookie)
+		to.ServeHTTP(w, r)
+		return w
+	}
+	login := ask(second, "POST", "/api/aaaLogin.json", `{"aaaUser":{"attributes":{"name":"admin","pwd":"apic-sim"}}}`, "")
+	if !strings.Contains(login.Body.String(), `"node":"topology/pod-1/node-2"`) {
+		t.Errorf("login: %s", login.Body)
+	}
+	cookie, _, _ := strings.Cut(login.Header().Get("Set-Cookie"), ";")
+	if w := ask(first, "GET", "/api/class/fvTenant.json", "", cookie); w.Code != http.StatusForbidden {
+		t.Errorf("the first took a token of the second: %d", w.Code)
+	}
+	ws, _, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(server.URL, "http")+"/socket"+strings.TrimPrefix(cookie, "APIC-cookie="), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ws.CloseNow()
+	ask(second, "GET", "/api/class/fvTenant.json?subscription=yes", "", cookie)
+	if err := first.Post("uni", fabricT); err != nil {
+		t.Fatal(err)
+	}
+	if _, frame, err := ws.Read(t.Context()); err != nil || !strings.Contains(string(frame), "uni/tn-T") {
+		t.Errorf("event %s (%v)", frame, err)
+	}
+	w := ask(second, "GET", `/api/class/fabricNode.json?query-target-filter=eq(fabricNode.role,"controller")&rsp-prop-include=naming-only&order-by=fabricNode.id`, "", cookie)
+	if !strings.Contains(w.Body.String(), `"totalCount":"2"`) {
+		t.Errorf("controllers: %s", w.Body)
+	}
+	if first.Dump("uni") != second.Dump("uni") || len(first.Requests(0)) == len(second.Requests(0)) {
+		t.Error("members have different trees or the same log")
+	}
+}
+
 // TestManyClientsAtOnce is for the race detector.
 func TestManyClientsAtOnce(t *testing.T) {
 	t.Parallel()

@@ -135,17 +135,17 @@ func (s *Sim) announce(t *tx) {
 		if s.dropEvent(c.n.dn) {
 			continue
 		}
-		event := encodeEvent(c)
+		what := encodeEvent(c)
 		for _, k := range order {
-			k.send(frame(ids[k], event))
+			k.send(event{frame(ids[k], what), now.Add(s.opts.EventDelay)})
 		}
 	}
 }
 
-func frame(ids []string, event []byte) []byte {
+func frame(ids []string, what []byte) []byte {
 	b := append([]byte(`{"subscriptionId":["`), strings.Join(ids, `","`)...)
 	b = append(b, `"],"imdata":[`...)
-	b = append(b, event...)
+	b = append(b, what...)
 	return append(b, `]}`...)
 }
 
@@ -156,22 +156,28 @@ func encodeEvent(c *change) []byte {
 	return append(b, `}}`...)
 }
 
+// event is a frame on its way.
+type event struct {
+	frame []byte
+	due   time.Time
+}
+
 // socket is an open WebSocket. The lock of its Sim guards queue.
 type socket struct {
 	sim   *Sim
 	sess  *session
-	queue [][]byte
+	queue []event
 	wake  chan struct{} // holds one token while queue has news
 	stop  context.CancelFunc
 }
 
 // send queues a frame. A reader that lets the queue run full loses its socket.
-func (k *socket) send(f []byte) {
+func (k *socket) send(e event) {
 	if len(k.queue) >= k.sim.opts.SocketQueue {
 		k.close()
 		return
 	}
-	k.queue = append(k.queue, f)
+	k.queue = append(k.queue, e)
 	select {
 	case k.wake <- struct{}{}:
 	default:
@@ -251,11 +257,11 @@ func (k *socket) deliver(ctx context.Context, conn *websocket.Conn) {
 		case <-k.wake:
 		}
 		k.sim.mu.Lock()
-		frames := k.queue
+		events := k.queue
 		k.queue = nil
 		k.sim.mu.Unlock()
-		for _, f := range frames {
-			if conn.Write(ctx, websocket.MessageText, f) != nil {
+		for _, e := range events {
+			if !pause(ctx, time.Until(e.due)) || conn.Write(ctx, websocket.MessageText, e.frame) != nil {
 				return
 			}
 		}

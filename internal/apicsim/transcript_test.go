@@ -216,13 +216,12 @@ func (c *conn) header() http.Header {
 	if c.cookie == "" {
 		return nil
 	}
-	v := c.cookie
+	var last, old string
 	if n := len(c.tokens); n > 0 {
-		v = strings.ReplaceAll(v, "TOKEN", c.tokens[n-1])
-		if n > 1 {
-			v = strings.ReplaceAll(v, "OLD", c.tokens[n-2])
-		}
+		last, old = c.tokens[n-1], c.tokens[max(0, n-2)]
 	}
+	// In one pass, for a token can hold any three letters.
+	v := strings.NewReplacer("TOKEN", last, "OLD", old).Replace(c.cookie)
 	return http.Header{"Cookie": {v}}
 }
 

@@ -493,7 +493,9 @@ func (t *tx) commit() {
 		return
 	}
 	t.s.fabric.gen++
-	t.s.announce(t)
+	for _, m := range *t.s.members {
+		m.announce(t)
+	}
 	t.collide()
 	t.deploy()
 }
