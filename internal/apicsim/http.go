@@ -37,13 +37,14 @@ type Request struct {
 
 // call is a request on its way through the handlers.
 type call struct {
-	method  string
-	params  map[string]string
-	body    []byte
-	session *session
-	twice   bool // the cookie stands twice
-	objects int
-	found   int
+	method     string
+	params     map[string]string
+	body       []byte
+	session    *session
+	twice      bool // the cookie stands twice
+	objects    int
+	subscribed string // id of a new subscription
+	found      int
 }
 
 type response struct {
@@ -118,7 +119,7 @@ func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		resp = s.route(r, c)
 		if fault != nil && fault.Empty && r.Method == http.MethodGet && resp.err == nil {
-			resp.body = envelope(c.found, "", nil)
+			resp.body = envelope(c.found, c.subscribed, nil)
 		}
 		if fault != nil && fault.After && fault.Status != 0 {
 			resp = fault.answer()
@@ -387,6 +388,6 @@ func (s *Sim) answer(c *call, q *query) response {
 			return fail(err)
 		}
 	}
-	c.found = total
+	c.found, c.subscribed = total, id
 	return ok(envelope(total, id, b))
 }
