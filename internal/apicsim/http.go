@@ -18,7 +18,8 @@ const (
 
 // Request is a line of the request log.
 type Request struct {
-	Seq       int             `json:"seq"`  // from 1, in the order in which requests were carried out
+	Node      int             `json:"node"` // the member of the cluster that answered, from 1
+	Seq       int             `json:"seq"`  // of this member, from 1, in the order in which requests were carried out
 	Time      time.Time       `json:"time"` // when it was answered
 	Method    string          `json:"method"`
 	Path      string          `json:"path"` // tokens are cut out

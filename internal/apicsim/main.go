@@ -53,7 +53,8 @@ Try it:
 
 A seed file is a JSON array of such bodies (or one body), each placed by its dn or below uni.
 
-With --control-listen 127.0.0.1:9443 a script makes things go wrong, over plain HTTP:
+With --control-listen 127.0.0.1:9443 a script makes things go wrong, over plain HTTP (in a
+cluster: with the first member):
   curl -X POST http://127.0.0.1:9443/sockets/close
   curl -X POST http://127.0.0.1:9443/sessions/expire
   curl -X POST 'http://127.0.0.1:9443/events/drop?n=5&match=extsubnet'
@@ -85,8 +86,8 @@ func (c *command) flags(stderr io.Writer) *flag.FlagSet {
 	fs := flag.NewFlagSet("apic-sim", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	o := &c.options
-	fs.StringVar(&c.listen, "listen", "127.0.0.1:8443", "`address` of the APIC, or several, comma separated, of the\n"+
-		"members of a cluster; port 0 takes a free one and prints it")
+	fs.StringVar(&c.listen, "listen", "127.0.0.1:8443", "`address` of the APIC, or several, comma separated, of the members of a cluster; "+
+		"port 0 takes a free one and prints it")
 	fs.BoolVar(&c.anyAddress, "allow-remote", false, "let --listen be an address other than loopback")
 	fs.BoolVar(&c.plain, "plain-http", false, "no TLS")
 	fs.StringVar(&c.control, "control-listen", "", "loopback `address` of the control port; empty is none")

@@ -312,7 +312,7 @@ func (s *Sim) Requests(after int) []Request {
 // log keeps a request. The lock is held, so the log is in the order of the work.
 func (s *Sim) log(r Request) {
 	s.seq++
-	r.Seq, r.Time = s.seq, time.Now()
+	r.Node, r.Seq, r.Time = s.id, s.seq, time.Now()
 	if len(s.requests) >= 2*keptRequests {
 		s.requests = slices.Clone(s.requests[keptRequests:])
 	}
