@@ -65,15 +65,14 @@ func (c *config) addFlags(f *pflag.FlagSet) {
 
 // settings are the configuration, checked.
 type settings struct {
-	owner      aci.Owner // empty: to be read from the cluster
-	desired    desired.Options
-	policy     plan.Policy
-	members    []*url.URL
-	username   string
-	apic       apic.Options
-	log        slog.Handler
-	logLevel   slog.Level
-	namespaces bool
+	owner    aci.Owner // empty: to be read from the cluster
+	desired  desired.Options
+	policy   plan.Policy
+	members  []*url.URL
+	username string
+	apic     apic.Options
+	log      slog.Handler
+	logLevel slog.Level
 }
 
 // check turns the configuration and the APIC's environment variables into settings. Errors

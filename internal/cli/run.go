@@ -115,10 +115,11 @@ func run(ctx context.Context, c config, s settings) error {
 	var synced atomic.Bool
 	if err := errors.Join(
 		mgr.Add(follower(func(ctx context.Context) error {
-			if err := kube.Watch(ctx, mgr.GetCache(), s.desired.Namespaces != nil, loop); err != nil {
-				if ctx.Err() != nil {
-					return nil
-				}
+			err := kube.Watch(ctx, mgr.GetCache(), s.desired.Namespaces != nil, loop)
+			if ctx.Err() != nil {
+				return nil //nolint:nilerr // told to end before the caches were synced
+			}
+			if err != nil {
 				return err
 			}
 			synced.Store(true)
@@ -130,7 +131,7 @@ func run(ctx context.Context, c config, s settings) error {
 		mgr.AddHealthzCheck("alive", healthz.Ping),
 		mgr.AddReadyzCheck("caches", func(*http.Request) error {
 			if !synced.Load() {
-				return errors.New("Kubernetes caches are not synced yet")
+				return errors.New("caches are not synced yet")
 			}
 			return nil
 		}),

@@ -206,7 +206,10 @@ func (c *Controller) start(ctx context.Context) error {
 		if err == nil {
 			break
 		}
-		if !sleep(ctx, pause, err, c.log, "cannot look for marked objects, will try again") {
+		if ctx.Err() == nil {
+			c.log.Warn("cannot look for marked objects, will try again", "err", err, "dur", pause)
+		}
+		if !sleep(ctx, pause) {
 			return ctx.Err()
 		}
 	}
@@ -237,7 +240,7 @@ func (c *Controller) start(ctx context.Context) error {
 	for _, w := range c.want.AllWorkloads() {
 		c.tell(aci.Place{ExtEPG: aci.ExtEPG{Name: w.String()}}, c.want.Problems(w))
 	}
-	c.log.Info("in control", "epgs", len(c.want.EPGs()), "l3outs", len(all), "subnets", c.have.Owned())
+	c.log.Info("in control", "subnets", c.have.Owned())
 	return nil
 }
 
@@ -277,7 +280,7 @@ func (c *Controller) watch(l aci.L3Out) {
 // read again by their workers.
 func (c *Controller) resync(ctx context.Context) {
 	for {
-		if !sleep(ctx, c.jitter(), nil, nil, "") {
+		if !sleep(ctx, c.jitter()) {
 			return
 		}
 		if err := c.findMarks(ctx); err != nil && ctx.Err() == nil {
@@ -292,11 +295,8 @@ func (c *Controller) jitter() time.Duration {
 	return d - d/10 + rand.N(d/5+1)
 }
 
-// sleep waits for d, logging err if there is one; false when ctx ended.
-func sleep(ctx context.Context, d time.Duration, err error, log *slog.Logger, msg string) bool {
-	if err != nil && ctx.Err() == nil {
-		log.Warn(msg, "err", err, "dur", d)
-	}
+// sleep waits for d; false when ctx ended.
+func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

@@ -72,7 +72,7 @@ func Watch(ctx context.Context, c cache.Cache, namespaces bool, sink Sink) error
 		synced = append(synced, reg.HasSynced)
 	}
 	if !toolscache.WaitForCacheSync(ctx.Done(), synced...) {
-		return errors.Join(ctx.Err(), errors.New("Kubernetes caches did not sync"))
+		return errors.Join(ctx.Err(), errors.New("caches did not sync"))
 	}
 	sink.Synced()
 	return nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -277,12 +278,15 @@ func withoutOurs(env []string) []string {
 	return out
 }
 
+// errExited is an end without an error: too early all the same.
+var errExited = errors.New("exit status 0")
+
 // alive returns why the process has ended, nil while it has not.
 func (p *process) alive() error {
 	select {
 	case err := <-p.done:
 		p.done <- err
-		return fatal{fmt.Errorf("%s ended: %v", filepath.Base(p.cmd.Path), err)}
+		return fatal{fmt.Errorf("%s ended: %w", filepath.Base(p.cmd.Path), cmp.Or(err, errExited))}
 	default:
 		return nil
 	}
@@ -301,7 +305,8 @@ func (p *process) stop() {
 	}
 }
 
-var pidFile = filepath.Join(dir, "pids")
+// pidFile is where a demo that leaves things running notes them.
+const pidFile = dir + "/pids"
 
 func writePIDs(ps ...*process) error {
 	var b strings.Builder
