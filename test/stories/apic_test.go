@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/haystacknetworks/aci-sync/internal/apicsim"
@@ -25,6 +26,8 @@ import (
 //	apic is DN ATTR=VALUE...     ATTR~FLAG: the flag is in the list; ATTR!FLAG: it is not
 //	apic tag DN KEY VALUE        the value of a tagAnnotation; "" for none
 //	apic dump DN FILE            everything at and below DN with all attributes, for cmp
+//	apic owned DN CLUSTER COUNT  subnets in an EPG that bear the mark of a cluster
+//	apic deleteall DN COUNT      delete so many subnets of an EPG, one by one
 //
 //	apic fault JSON|clear        see apicsim.Fault
 //	apic drop COUNT REGEXP       lose events of objects whose DN matches
@@ -33,6 +36,7 @@ import (
 //	apic attempts COUNT          connections since then
 //	apic hold REGEXP             keep aci-sync's requests waiting from now on
 //	apic held COUNT | release    how many wait; let them go on
+//	apic refuse [IP TEXT]        refuse what writes the subnet of IP, with this text; without: no more
 //	apic stats NAME COUNT        Sessions, Sockets, Subscriptions
 func apicVerb(s *story, ts *testscript.TestScript, args []string) error {
 	if len(args) == 0 {
@@ -41,7 +45,7 @@ func apicVerb(s *story, ts *testscript.TestScript, args []string) error {
 	do, args := args[0], args[1:]
 	need := map[string]int{
 		"post": 2, "delete": 1, "exists": 1, "is": 2, "tag": 3, "dump": 2, "fault": 1, "drop": 2, "wire": 1,
-		"attempts": 1, "hold": 1, "held": 1, "stats": 2,
+		"attempts": 1, "hold": 1, "held": 1, "stats": 2, "owned": 3, "deleteall": 2,
 	}
 	if len(args) < need[do] {
 		return fmt.Errorf("apic %s takes %d arguments", do, need[do])
@@ -55,13 +59,16 @@ func apicVerb(s *story, ts *testscript.TestScript, args []string) error {
 		return s.netops.post(s.ctx, args[0], expand(ts, body))
 	case "delete":
 		return s.netops.remove(s.ctx, args[0])
-	case "exists", "is", "tag", "dump":
+	case "exists", "is", "tag", "dump", "owned", "deleteall":
 		o, ok, err := s.netops.tree(s.ctx, args[0])
 		if err == nil && !ok {
 			err = fmt.Errorf("%s does not exist", args[0])
 		}
 		if err != nil {
 			return err
+		}
+		if do == "deleteall" {
+			return s.deleteSubnets(o, args[0], args[1])
 		}
 		return lookAt(ts, do, o, args)
 	case "wire":
@@ -95,11 +102,11 @@ func apicVerb(s *story, ts *testscript.TestScript, args []string) error {
 		ts.Logf("# %d %s", n, args[0])
 		return want(float64(n), args[1], args[0])
 	}
-	return s.trouble(do, args)
+	return s.trouble(ts, do, args)
 }
 
 // trouble makes things go wrong.
-func (s *story) trouble(do string, args []string) error {
+func (s *story) trouble(ts *testscript.TestScript, do string, args []string) error {
 	switch do {
 	case "fault":
 		if args[0] == "clear" {
@@ -117,6 +124,14 @@ func (s *story) trouble(do string, args []string) error {
 			return err
 		}
 		return s.sim.DropEvents(n, args[1])
+	case "refuse":
+		s.sim.ClearFaults()
+		if len(args) < 2 {
+			s.wire.refuse("")
+			return nil
+		}
+		s.wire.refuse(args[0])
+		return s.sim.AddFault(apicsim.Fault{Match: refused, Times: -1, Status: 400, Code: "1", Text: expand(ts, args[1])})
 	case "sockets":
 		s.sim.CloseSockets()
 		return nil
@@ -153,10 +168,40 @@ func lookAt(ts *testscript.TestScript, do string, o object, args []string) error
 		if got := o.tag(args[1]); got != args[2] {
 			return fmt.Errorf("%s: tag %s is %q, want %q", args[0], args[1], got, args[2])
 		}
+	case "owned":
+		n := 0
+		for _, c := range o.children {
+			if c.class == "l3extSubnet" && c.tag("aci-sync") == args[1]+" "+args[0]+"/extsubnet-["+c.attrs["ip"]+"]" {
+				n++
+			}
+		}
+		return want(float64(n), args[2], "subnets of "+args[1])
 	case "dump":
 		var b strings.Builder
 		o.dump(&b, "")
 		return os.WriteFile(ts.MkAbs(args[1]), []byte(b.String()), 0o600)
+	}
+	return nil
+}
+
+func (s *story) deleteSubnets(epg object, dn, count string) error {
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		return err
+	}
+	for _, c := range epg.children {
+		if c.class != "l3extSubnet" {
+			continue
+		}
+		if n--; n < 0 {
+			return nil
+		}
+		if err := s.netops.remove(s.ctx, dn+"/"+c.attrs["rn"]); err != nil {
+			return err
+		}
+	}
+	if n > 0 {
+		return fmt.Errorf("%s has not so many subnets: %d too few", dn, n)
 	}
 	return nil
 }
@@ -265,7 +310,7 @@ func holdsVerb(s *story, ts *testscript.TestScript, args []string) error {
 
 // countVerb counts requests from here on.
 func countVerb(s *story, ts *testscript.TestScript, _ []string) error {
-	s.since, s.sinceAt = 0, time.Now()
+	s.since, s.sinceAt, s.arrival = 0, time.Now(), 0
 	if all := s.sim.Requests(0); len(all) > 0 {
 		s.since = all[len(all)-1].Seq
 	}
@@ -273,8 +318,7 @@ func countVerb(s *story, ts *testscript.TestScript, _ []string) error {
 }
 
 // requestsVerb checks how many requests aci-sync made since count: requests REGEXP COUNT, where
-// the expression is on "METHOD /path?query". COUNT may be N/s for at most N a second and N more,
-// or N/min.
+// the expression is on "METHOD /path?query".
 func requestsVerb(s *story, ts *testscript.TestScript, args []string) error {
 	if len(args) != 2 {
 		return errors.New("usage: requests REGEXP COUNT")
@@ -293,6 +337,56 @@ func requestsVerb(s *story, ts *testscript.TestScript, args []string) error {
 	ts.Logf("# %d requests %s in %v", len(lines), args[0], took.Round(time.Millisecond))
 	if err := want(float64(len(lines)), args[1], "requests "+args[0]); err != nil {
 		return fmt.Errorf("%w:\n%s", err, lastLines(strings.Join(lines, "\n"), 30))
+	}
+	return nil
+}
+
+// arrivalVerb notes that what was to come since count is there now.
+func arrivalVerb(s *story, _ *testscript.TestScript, _ []string) error {
+	s.arrival = time.Since(s.sinceAt)
+	return nil
+}
+
+// writesVerb checks that N things that arrived between count and arrival took no more than N/500
+// writes, and three for each second: writes N.
+func writesVerb(s *story, ts *testscript.TestScript, args []string) error {
+	if len(args) != 1 || s.arrival == 0 {
+		return errors.New("usage: count; arrival; writes N")
+	}
+	things, err := strconv.ParseFloat(args[0], 64)
+	if err != nil {
+		return err
+	}
+	n := 0
+	for _, r := range s.sim.Requests(s.since) {
+		if r.User != otherUser && r.Method != "GET" && isWrite(r) {
+			n++
+		}
+	}
+	limit := things/500 + 3*s.arrival.Seconds()
+	s.t.Logf("%.0f arrived within %v: %d writes, %.1f are allowed", things, s.arrival.Round(time.Millisecond), n, limit)
+	ts.Logf("# %d writes, %.1f are allowed", n, limit)
+	return want(float64(n), fmt.Sprintf("<=%f", limit), "writes")
+}
+
+// wroteVerb checks the body of the last write of aci-sync: wrote JSON.
+func wroteVerb(s *story, ts *testscript.TestScript, args []string) error {
+	if len(args) != 1 {
+		return errors.New("usage: wrote JSON")
+	}
+	var wanted, got any
+	if err := json.Unmarshal([]byte(expand(ts, args[0])), &wanted); err != nil {
+		return err
+	}
+	for _, r := range s.sim.Requests(s.since) {
+		if r.User != otherUser && r.Method == "POST" && isWrite(r) {
+			if err := json.Unmarshal(r.Body, &got); err != nil {
+				return err
+			}
+		}
+	}
+	if d := cmp.Diff(wanted, got); d != "" {
+		return fmt.Errorf("the last write differs (-want +got):\n%s", d)
 	}
 	return nil
 }

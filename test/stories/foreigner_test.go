@@ -4,14 +4,18 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
-	"net/http/cookiejar"
 	"net/url"
 	"slices"
 	"strings"
@@ -31,82 +35,76 @@ type object struct {
 	children []object
 }
 
-func newForeigner(w *wire, ca []byte) (*foreigner, error) {
+func newForeigner(w *wire, ca []byte) *foreigner {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca)
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		return nil, err
-	}
 	return &foreigner{base: w.url(), http: &http.Client{
 		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}},
-		Jar:       jar,
 		Timeout:   20 * time.Second,
-	}}, nil
+	}}
 }
 
-// do makes a request and logs in when the APIC wants that.
-func (f *foreigner) do(ctx context.Context, method, path, body string) ([]object, error) {
-	data, status, err := f.once(ctx, method, path, body)
-	if err == nil && status == http.StatusForbidden {
-		login := fmt.Sprintf(`{"aaaUser":{"attributes":{"name":%q,"pwd":"other"}}}`, otherUser)
-		if data, status, err = f.once(ctx, http.MethodPost, "/api/aaaLogin.json", login); err == nil && status == http.StatusOK {
-			data, status, err = f.once(ctx, method, path, body)
-		}
-	}
+// otherCert is the user certificate with which the story signs its requests.
+const otherCert = "uni/userext/user-" + otherUser + "/usercert-story"
+
+// do makes a request. It is signed, so it needs no session: those that end in a story are
+// aci-sync's.
+func (f *foreigner) do(ctx context.Context, method, path, query, body string) ([]object, error) {
+	u := url.URL{Path: path, RawQuery: query}
+	req, err := http.NewRequestWithContext(ctx, method, f.base+u.String(), strings.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
-	var reply struct {
-		Imdata []json.RawMessage `json:"imdata"`
+	message := method + path
+	if query != "" {
+		message += "?" + query
 	}
-	if err := json.Unmarshal(data, &reply); err != nil || status != http.StatusOK {
-		return nil, fmt.Errorf("%s %s: status %d: %s", method, path, status, data)
-	}
-	var list []object
-	for _, raw := range reply.Imdata {
-		var o object
-		if err := json.Unmarshal(raw, &o); err != nil {
-			return nil, fmt.Errorf("%s %s: %w", method, path, err)
-		}
-		list = append(list, o)
-	}
-	return list, nil
-}
-
-func (f *foreigner) once(ctx context.Context, method, path, body string) ([]byte, int, error) {
-	req, err := http.NewRequestWithContext(ctx, method, f.base+path, strings.NewReader(body))
+	sum := sha256.Sum256([]byte(message + body))
+	signature, err := rsa.SignPKCS1v15(rand.Reader, shared.key, crypto.SHA256, sum[:])
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
+	req.Header.Set("Cookie", "APIC-Request-Signature="+base64.StdEncoding.EncodeToString(signature)+
+		"; APIC-Certificate-Algorithm=v1.0; APIC-Certificate-Fingerprint=fingerprint; APIC-Certificate-DN="+otherCert)
 	req.Header.Set("User-Agent", otherUser)
 	resp, err := f.http.Do(req)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	defer resp.Body.Close()
+	var reply struct {
+		Imdata []object `json:"imdata"`
+	}
 	data, err := io.ReadAll(resp.Body)
-	return data, resp.StatusCode, err
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("status %d: %s", resp.StatusCode, data)
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &reply)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	return reply.Imdata, nil
 }
 
-// moPath is where an object is, with its brackets and slashes escaped as curl -g leaves them.
-func moPath(dn string) string {
-	return "/api/mo/" + (&url.URL{Path: dn}).EscapedPath() + ".json"
-}
+// moPath is where an object is. The word node changes nothing for the APIC; it tells the story's
+// requests from aci-sync's, so that a fault for the latter does not take the former.
+func moPath(dn string) string { return "/api/node/mo/" + dn + ".json" }
 
 func (f *foreigner) post(ctx context.Context, dn, body string) error {
-	_, err := f.do(ctx, http.MethodPost, moPath(dn), body)
+	_, err := f.do(ctx, http.MethodPost, moPath(dn), "", body)
 	return err
 }
 
 func (f *foreigner) remove(ctx context.Context, dn string) error {
-	_, err := f.do(ctx, http.MethodDelete, moPath(dn), "")
+	_, err := f.do(ctx, http.MethodDelete, moPath(dn), "", "")
 	return err
 }
 
 // tree returns the object dn and all below it, nested; false when it is absent.
 func (f *foreigner) tree(ctx context.Context, dn string) (object, bool, error) {
-	list, err := f.do(ctx, http.MethodGet, moPath(dn)+"?rsp-subtree=full", "")
+	list, err := f.do(ctx, http.MethodGet, moPath(dn), "rsp-subtree=full", "")
 	if err != nil || len(list) == 0 {
 		return object{}, false, err
 	}

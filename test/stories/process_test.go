@@ -160,7 +160,7 @@ func (s *story) start(name string, wait bool, env, flags []string) error {
 	p.cmd = exec.CommandContext(context.WithoutCancel(s.ctx), shared.binary, append([]string{
 		"run", "--kubeconfig=" + s.kubeconfig, "--namespace-selector=kubernetes.io/metadata.name=" + s.ns,
 		"--cluster-id=" + cluster, "--leader-elect=false", "--metrics-bind-address=0",
-		"--health-probe-bind-address=" + probe, "--log-format=text", "--log-level=debug",
+		"--health-probe-bind-address=" + probe, "--log-format=text",
 	}, flags...)...)
 	p.cmd.Env = append([]string{
 		"HOME=" + s.dir, "ACI_APIC=" + s.wire.url(), "ACI_USERNAME=" + ourUser, "ACI_PASSWORD=" + password,

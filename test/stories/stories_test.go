@@ -11,6 +11,8 @@ package stories_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"flag"
 	"fmt"
 	"os"
@@ -27,7 +29,8 @@ import (
 // world is what all stories share.
 type world struct {
 	lab    *lab.Lab
-	binary string // the built aci-sync
+	binary string          // the built aci-sync
+	key    *rsa.PrivateKey // with which the stories sign their requests to an APIC
 }
 
 func TestMain(m *testing.M) {
@@ -45,7 +48,7 @@ func TestMain(m *testing.M) {
 }
 
 // shared is set once, before any test runs.
-var shared world //nolint:gochecknoglobals // TestMain has no other way to hand something to tests
+var shared world
 
 func run(m *testing.M) (int, error) {
 	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // there is no test yet
@@ -63,6 +66,9 @@ func run(m *testing.M) (int, error) {
 	build := exec.CommandContext(ctx, "go", append(args, "../../cmd/aci-sync")...)
 	if out, err := build.CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("build aci-sync: %w\n%s", err, out)
+	}
+	if shared.key, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
+		return 1, err
 	}
 	if shared.lab, err = lab.Shared(ctx, lab.Options{}); err != nil {
 		return 1, err

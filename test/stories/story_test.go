@@ -2,6 +2,7 @@ package stories_test
 
 import (
 	"context"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"os"
@@ -52,11 +53,11 @@ type story struct {
 	caFile string
 	netops *foreigner
 
-	procs    map[string]*process
-	since    int       // request log entries up to here are not counted by requests
-	sinceAt  time.Time // when that was
-	lawsOff  map[string]bool
-	requests []apicsim.Request // all so far, for the laws
+	procs   map[string]*process
+	since   int           // request log entries up to here are not counted by requests
+	sinceAt time.Time     // when that was
+	arrival time.Duration // from then until all that was waited for had come
+	lawsOff map[string]bool
 }
 
 func newStory(t testing.TB, e *testscript.Env) (*story, error) {
@@ -102,7 +103,10 @@ func (s *story) startCluster(name string) error {
 
 func (s *story) startAPIC(modifyCreates bool) error {
 	s.sim = apicsim.New(apicsim.Options{
-		Users:         []apicsim.User{{Name: ourUser, Password: password}, {Name: otherUser, Password: "other"}},
+		Users: []apicsim.User{
+			{Name: ourUser, Password: password},
+			{Name: otherUser, Certificates: map[string]*rsa.PublicKey{"story": &shared.key.PublicKey}},
+		},
 		ModifyCreates: modifyCreates,
 	})
 	s.t.Cleanup(s.sim.Close)
@@ -121,8 +125,8 @@ func (s *story) startAPIC(modifyCreates bool) error {
 		return err
 	}
 	s.t.Cleanup(s.wire.close)
-	s.netops, err = newForeigner(s.wire, cert.PEM)
-	return err
+	s.netops = newForeigner(s.wire, cert.PEM)
+	return nil
 }
 
 // end stops what runs and checks what holds for every story.
@@ -177,6 +181,9 @@ func verbs() map[string]verb {
 		"holds":      holdsVerb,
 		"requests":   requestsVerb,
 		"count":      countVerb,
+		"arrival":    arrivalVerb,
+		"writes":     writesVerb,
+		"wrote":      wroteVerb,
 		"law":        lawVerb,
 		"eventually": eventuallyVerb,
 		"always":     alwaysVerb,

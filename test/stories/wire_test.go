@@ -1,8 +1,10 @@
 package stories_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"io"
 	"net"
 	"net/http"
 	"regexp"
@@ -25,6 +27,7 @@ type wire struct {
 	conns    map[net.Conn]struct{}
 	hold     *regexp.Regexp // requests to be held back, as "METHOD /path"
 	held     int
+	culprit  []byte        // what names it is refused; nil for nothing
 	released chan struct{} // closed by release
 }
 
@@ -103,12 +106,34 @@ func (w *wire) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	if wait {
 		w.held++
 	}
-	released := w.released
+	released, culprit := w.released, w.culprit
 	w.mu.Unlock()
 	if wait {
 		<-released
 	}
+	if culprit != nil && r.Method == http.MethodPost {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return // the client is gone
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if bytes.Contains(body, culprit) {
+			r.URL.RawQuery += refused // a fault waits for it
+		}
+	}
 	w.sim.ServeHTTP(rw, r)
+}
+
+// refused is what the simulator finds in the query of a request that it is to refuse.
+const refused = "refused=by-the-story"
+
+// refuse marks what writes the subnet of an address from now on; "" ends that.
+func (w *wire) refuse(ip string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.culprit = nil; ip != "" {
+		w.culprit = []byte(`"` + ip + `/`)
+	}
 }
 
 // holdBack holds requests back from now on.
