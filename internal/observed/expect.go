@@ -96,8 +96,11 @@ func (s *State) own(m aci.MO) bool {
 		return false
 	}
 	if x.status == aci.StatusModified {
+		if len(x.attrs) > 0 && !written(m) {
+			return false // the fabric's own doing
+		}
 		for k, v := range m.Attrs {
-			if configurable[k] && !same(k, x.attrs[k], v) {
+			if was, set := x.attrs[k]; configurable[k] && (!set || !same(k, was, v)) {
 				return false
 			}
 		}

@@ -1,9 +1,7 @@
 package observed
 
 import (
-	"maps"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/haystacknetworks/aci-sync/internal/aci"
@@ -87,7 +85,8 @@ func (s *State) applyL3Out(l aci.L3Out, o *l3out, ev event, t *touched) {
 		for name, g := range o.epgs {
 			s.gone(aci.ExtEPG{L3Out: l, Name: name}, g, t)
 		}
-		o.exists, o.vrf, o.paused = false, aci.VRF{}, nil
+		o.exists, o.vrf = false, aci.VRF{}
+		clear(o.paused)
 	}
 }
 
@@ -99,10 +98,10 @@ func (s *State) applyVRF(l aci.L3Out, o *l3out, ev event, t *touched) {
 	switch {
 	case ev.mo.Attrs["status"] == aci.StatusDeleted:
 		o.vrf = aci.VRF{}
-	case target:
+	case target && (state || ev.mo.Attrs["status"] == aci.StatusCreated):
 		o.vrf = resolved(ev.mo.Attrs)
-	case renamed, state:
-		o.complete = false // the event does not tell the target: read it
+	case target, renamed, state:
+		o.complete = false // the event does not tell the target, or not whether it is there: read it
 	}
 	if o.vrf != was {
 		for name, g := range o.epgs {
@@ -126,7 +125,7 @@ func (s *State) applyEPG(e aci.ExtEPG, o *l3out, ev event, t *touched) {
 		if g == nil {
 			return
 		}
-		if s.gone(e, g, t); ev.own {
+		if s.gone(e, g, t); ev.own && g.last != Foreign { // what we took back stays its owner's
 			delete(o.epgs, e.Name)
 		}
 		return
@@ -139,11 +138,15 @@ func (s *State) applyEPG(e aci.ExtEPG, o *l3out, ev event, t *touched) {
 	if created || !g.exists {
 		carried := s.Expected(ev.mo.DN) == aci.StatusModified
 		s.met(ev.mo.DN)
+		if !created {
+			o.complete = false // its creation was never announced, and what is in it neither
+		}
 		if !g.exists {
 			g.contracts = map[string]struct{}{}
+			// Of one that was known to be there the news may just be late.
+			g.Revived = created && carried && !ev.own
 		}
 		g.exists = true
-		g.Revived = created && carried && !ev.own
 		switch {
 		case ev.own:
 			g.Mark, g.recorded, g.last = Mark{true, s.owner.Mark(e.DN())}, true, Ours
@@ -160,9 +163,8 @@ func (s *State) applyEPG(e aci.ExtEPG, o *l3out, ev event, t *touched) {
 	if v, ok := ev.mo.Attrs["annotation"]; ok {
 		g.Annotation = v
 	}
-	if v, ok := ev.mo.Attrs["extMngdBy"]; ok && v != g.ExtMngdBy {
+	if v, ok := ev.mo.Attrs["extMngdBy"]; ok {
 		g.ExtMngdBy = v
-		t.add(e, netip.Prefix{})
 	}
 	s.Unjudge(e)
 }
@@ -170,23 +172,35 @@ func (s *State) applyEPG(e aci.ExtEPG, o *l3out, ev event, t *touched) {
 // gone notes that e is not there any more, and what it was.
 func (s *State) gone(e aci.ExtEPG, g *epg, t *touched) {
 	t.all(e, g)
-	s.clear(e, g)
-	if g.exists {
+	if g.exists && !g.Revived {
 		g.last = s.was(g, e.DN())
 	}
+	s.clear(e, g)
 	g.ExtEPG, g.exists, g.doubted = ExtEPG{}, false, false
 	clear(g.vanished)
 }
 
-// was says what g is to be remembered as.
+// was says what g is to be remembered as. One that is known as ours and lost its mark is that
+// while something else still tells so.
 func (s *State) was(g *epg, d aci.DN) Last {
 	switch by := aci.MarkedBy(g.Mark.Value, d); {
-	case s.ours(g.Mark, d), g.recorded && by == "":
+	case s.ours(g.Mark, d):
 		return Ours
 	case by != "":
 		return Other
+	case g.recorded && (g.Annotation == s.owner.Annotation() || len(g.vanished) > 0 || s.holdsOurs(g)):
+		return Ours
 	}
 	return Foreign
+}
+
+func (s *State) holdsOurs(g *epg) bool {
+	for _, n := range g.subnets {
+		if s.ours(n.Mark, n.DN) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *State) applySubnet(e aci.ExtEPG, rest string, o *l3out, ev event, t *touched) {
@@ -220,6 +234,9 @@ func (s *State) applySubnet(e aci.ExtEPG, rest string, o *l3out, ev event, t *to
 		}
 		n = &Subnet{DN: ev.mo.DN, Prefix: prefix.Masked()}
 		s.addSubnet(e, g, ip, n)
+		if ev.mo.Attrs["status"] != aci.StatusCreated {
+			o.complete = false // the event tells but a part of it
+		}
 	}
 	n.merge(ev.mo.Attrs)
 	n.Touched = !ev.own && (n.Touched || written(ev.mo))
@@ -268,16 +285,7 @@ func (s *State) applyTag(ev event, t *touched) {
 	parent := ev.mo.DN.Parent()
 	l, _ := aci.L3OutOf(parent)
 	if key == aci.PauseKey {
-		paused := maps.Clone(s.l3outs[l].paused)
-		if paused == nil {
-			paused = map[aci.DN]bool{}
-		}
-		if paused[parent] = true; deleted {
-			delete(paused, parent)
-		}
-		for _, p := range s.SetPaused(l, slices.Collect(maps.Keys(paused))) {
-			t.add(p.ExtEPG, p.Prefix)
-		}
+		s.setPaused(l, parent, !deleted, t)
 		return
 	}
 	e, rest, ok := aci.ExtEPGOf(parent)
@@ -295,7 +303,9 @@ func (s *State) applyTag(ev event, t *touched) {
 	}
 	if rest == "" {
 		g.Mark = mark
-		g.recorded = g.recorded || s.ours(mark, parent)
+		if s.ours(mark, parent) {
+			g.recorded, g.Revived = true, false
+		}
 		t.add(e, netip.Prefix{})
 	} else if ip, ok := aci.SubnetIP(rest); ok && g.subnets[ip] != nil {
 		g.subnets[ip].Mark = mark
@@ -330,6 +340,7 @@ func newEPG() *epg {
 	return &epg{
 		contracts: map[string]struct{}{},
 		subnets:   map[string]*Subnet{},
+		odd:       map[netip.Prefix][]*Subnet{},
 		vanished:  map[netip.Prefix]struct{}{},
 	}
 }

@@ -2,6 +2,7 @@ package observed
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -30,6 +31,7 @@ func (s *State) install(u aci.Update, t *touched) {
 			s.judge(e, g, u.Objects)
 		}
 		s.installEPG(e, g, t)
+		s.setPaused(l, e.DN(), pauses(u.Objects)[e.DN()], t)
 		t.add(e, netip.Prefix{})
 	default:
 		s.installSubnet(e, rest, u.Objects, t)
@@ -45,17 +47,13 @@ func (s *State) installL3Out(l aci.L3Out, objects []aci.MO, t *touched) {
 	o := s.l3out(l)
 	first := !o.complete
 	was := o.vrf
-	o.exists, o.vrf, o.paused = false, aci.VRF{}, map[aci.DN]bool{}
+	o.exists, o.vrf = false, aci.VRF{}
 	for _, m := range objects {
 		switch m.Class {
 		case aci.ClassL3Out:
 			o.exists = true
 		case aci.ClassRsEctx:
 			o.vrf = resolved(m.Attrs)
-		case aci.ClassTagAnnotation:
-			if tagKey(m) == aci.PauseKey {
-				o.paused[m.DN.Parent()] = true
-			}
 		}
 	}
 	found := s.parse(objects)
@@ -68,11 +66,26 @@ func (s *State) installL3Out(l aci.L3Out, objects []aci.MO, t *touched) {
 	for e, g := range found {
 		s.installEPG(e, g, t)
 	}
+	paused := pauses(objects)
+	for d := range merged(o.paused, paused) {
+		s.setPaused(l, d, paused[d], t)
+	}
 	if first || o.vrf != was {
 		for name, g := range o.epgs {
 			t.all(aci.ExtEPG{L3Out: l, Name: name}, g)
 		}
 	}
+}
+
+// pauses are the objects that bear a pause tag.
+func pauses(objects []aci.MO) map[aci.DN]bool {
+	out := map[aci.DN]bool{}
+	for _, m := range objects {
+		if m.Class == aci.ClassTagAnnotation && tagKey(m) == aci.PauseKey {
+			out[m.DN.Parent()] = true
+		}
+	}
+	return out
 }
 
 // parse builds the EPGs that a read brought. The objects are flat and in any order.
@@ -138,14 +151,14 @@ func (s *State) installEPG(e aci.ExtEPG, now *epg, t *touched) {
 		was = newEPG()
 		o.epgs[e.Name] = was
 	}
-	if was.exists != now.exists || was.Mark != now.Mark || was.doubted || was.ExtMngdBy != now.ExtMngdBy {
+	if !was.exists || was.doubted || was.Mark != now.Mark || was.Annotation != now.Annotation || was.ExtMngdBy != now.ExtMngdBy ||
+		!maps.Equal(was.contracts, now.contracts) {
 		t.add(e, netip.Prefix{})
 	}
 	revived := was.Revived && was.exists && now.Mark.Value == ""
 	was.ExtEPG, was.exists, was.doubted, was.contracts = now.ExtEPG, true, false, now.contracts
 	was.Revived = revived
 	was.recorded = was.recorded || s.ours(now.Mark, e.DN())
-	was.last = s.was(was, e.DN())
 	for ip, n := range was.subnets {
 		if now.subnets[ip] == nil {
 			if s.ours(n.Mark, n.DN) && s.Expected(n.DN) != aci.StatusDeleted {
@@ -163,6 +176,9 @@ func (s *State) installEPG(e aci.ExtEPG, now *epg, t *touched) {
 		}
 		delete(was.vanished, n.Prefix)
 		s.addSubnet(e, was, ip, n)
+	}
+	if !revived {
+		was.last = s.was(was, e.DN())
 	}
 }
 

@@ -76,9 +76,9 @@ type epg struct {
 	last      Last
 	recorded  bool // ours, as known before its mark went
 	contracts map[string]struct{}
-	doubted   bool               // what it holds must be read again before anything is decided
-	subnets   map[string]*Subnet // by the ip as the APIC spells it
-	odd       int                // subnets that the APIC spells otherwise than we would
+	doubted   bool                       // what it holds must be read again before anything is decided
+	subnets   map[string]*Subnet         // by the ip as the APIC spells it
+	odd       map[netip.Prefix][]*Subnet // those that the APIC spells otherwise than we would
 	vanished  map[netip.Prefix]struct{}
 }
 
@@ -230,26 +230,39 @@ func (s *State) Paused(e aci.ExtEPG) bool {
 }
 
 // SetPaused replaces what is known of the pause tags at and below l, and returns the places
-// that differ.
+// that differ: the zero place, which stands for everything, when it is l itself, for there may
+// be EPGs wanted in it that were never there.
 func (s *State) SetPaused(l aci.L3Out, dns []aci.DN) []aci.Place {
-	o := s.l3out(l)
 	now := map[aci.DN]bool{}
 	for _, d := range dns {
 		now[d] = true
 	}
 	var t touched
-	for d := range merged(o.paused, now) {
-		if o.paused[d] == now[d] {
-			continue
-		}
-		for name, g := range o.epgs {
-			if e := (aci.ExtEPG{L3Out: l, Name: name}); d == l.DN() || d == e.DN() {
-				t.all(e, g)
-			}
+	for d := range merged(s.l3out(l).paused, now) {
+		s.setPaused(l, d, now[d], &t)
+	}
+	return t.sorted()
+}
+
+// setPaused notes whether d, which is l or an EPG in it, bears a pause tag.
+func (s *State) setPaused(l aci.L3Out, d aci.DN, paused bool, t *touched) {
+	o := s.l3outs[l]
+	if o.paused[d] == paused {
+		return
+	}
+	if paused {
+		o.paused[d] = true
+	} else {
+		delete(o.paused, d)
+	}
+	if d == l.DN() {
+		t.add(aci.ExtEPG{}, netip.Prefix{})
+	}
+	for name, g := range o.epgs {
+		if e := (aci.ExtEPG{L3Out: l, Name: name}); d == l.DN() || d == e.DN() {
+			t.all(e, g)
 		}
 	}
-	o.paused = now
-	return t.sorted()
 }
 
 // Owned counts the subnets that bear our mark.
@@ -302,6 +315,10 @@ func (s *State) Forget(l aci.L3Out) {
 	delete(s.reading, l.DN())
 }
 
+// Unread ends a read of root, begun with aci.ReadBegin, that failed: events are no longer kept
+// for it.
+func (s *State) Unread(root aci.DN) { delete(s.reading, root) }
+
 // Release forgets what an absent EPG was, once no workload names it.
 func (s *State) Release(e aci.ExtEPG) {
 	if g := s.epg(e); g != nil && !g.exists {
@@ -312,7 +329,7 @@ func (s *State) Release(e aci.ExtEPG) {
 func (s *State) l3out(l aci.L3Out) *l3out {
 	o := s.l3outs[l]
 	if o == nil {
-		o = &l3out{epgs: map[string]*epg{}}
+		o = &l3out{epgs: map[string]*epg{}, paused: map[aci.DN]bool{}}
 		s.l3outs[l] = o
 	}
 	return o
@@ -334,15 +351,27 @@ func (s *State) clear(e aci.ExtEPG, g *epg) {
 
 func (s *State) addSubnet(e aci.ExtEPG, g *epg, ip string, n *Subnet) {
 	if g.subnets[ip] == nil {
-		if ip != n.Prefix.String() {
-			g.odd++
-		}
 		list := s.holders[n.Prefix]
 		if i, found := slices.BinarySearchFunc(list, e, aci.ExtEPG.Compare); !found {
 			s.holders[n.Prefix] = slices.Insert(slices.Clone(list), i, e)
 		}
 	}
+	g.forgetOdd(g.subnets[ip], ip)
+	if ip != n.Prefix.String() {
+		g.odd[n.Prefix] = append(g.odd[n.Prefix], n)
+	}
 	g.subnets[ip] = n
+}
+
+// forgetOdd takes n out of the index of odd spellings, if it is there.
+func (g *epg) forgetOdd(n *Subnet, ip string) {
+	if n == nil || ip == n.Prefix.String() {
+		return
+	}
+	list := slices.DeleteFunc(g.odd[n.Prefix], func(m *Subnet) bool { return m == n })
+	if g.odd[n.Prefix] = list; len(list) == 0 {
+		delete(g.odd, n.Prefix)
+	}
 }
 
 func (s *State) removeSubnet(e aci.ExtEPG, g *epg, ip string) {
@@ -351,9 +380,7 @@ func (s *State) removeSubnet(e aci.ExtEPG, g *epg, ip string) {
 		return
 	}
 	delete(g.subnets, ip)
-	if ip != n.Prefix.String() {
-		g.odd--
-	}
+	g.forgetOdd(n, ip)
 	if g.spelling(n.Prefix) != nil {
 		return
 	}
@@ -368,12 +395,12 @@ func (s *State) removeSubnet(e aci.ExtEPG, g *epg, ip string) {
 // spelling returns the first of the subnets with prefix p, however the APIC spells them. The
 // APIC keeps host bits, so that one EPG can hold a prefix more than once.
 func (g *epg) spelling(p netip.Prefix) *Subnet {
-	if n := g.subnets[p.String()]; n != nil || g.odd == 0 {
+	if n := g.subnets[p.String()]; n != nil || len(g.odd) == 0 {
 		return n
 	}
 	var found *Subnet
-	for _, n := range g.subnets {
-		if n.Prefix == p && (found == nil || n.DN < found.DN) {
+	for _, n := range g.odd[p] {
+		if found == nil || n.DN < found.DN {
 			found = n
 		}
 	}
