@@ -8,82 +8,94 @@ import (
 	"time"
 
 	"github.com/haystacknetworks/aci-sync/internal/aci"
+	"github.com/haystacknetworks/aci-sync/internal/desired"
 	"github.com/haystacknetworks/aci-sync/internal/plan"
 )
 
 // refusal is a change that the APIC refuses because of what it says.
 type refusal struct {
 	attempts int
-	until    time.Time
+	until    time.Time // zero while it is being tried again
 }
 
+// withheld reports whether the change waits for its time.
+func (r *refusal) withheld() bool { return r != nil && !r.until.IsZero() }
+
 // write carries out a plan. Whatever fails stays dirty.
-func (c *Controller) write(
-	ctx context.Context, key aci.DN, p plan.Plan, places map[aci.Place]struct{}, since time.Time,
-) error {
-	c.mu.Lock()
-	p.Changes = c.withoutRefused(p.Changes, places)
-	c.mu.Unlock()
+func (c *Controller) write(ctx context.Context, key aci.DN, p plan.Plan, since time.Time) error {
 	for _, post := range p.Posts(c.opts.Policy.Owner) {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if post.Second {
-			c.mu.Lock()
-			post.Changes = c.thatLeft(post.Changes)
-			c.mu.Unlock()
-			if len(post.Changes) == 0 {
-				continue
+		first, again := c.apart(post)
+		for _, part := range []plan.Post{first, again} {
+			if err := c.post(ctx, key, part, since); err != nil {
+				return err
 			}
-			post.Body = plan.Body(c.opts.Policy.Owner, post.EPG, post.Changes)
-		}
-		if err := c.post(ctx, key, post, since); err != nil {
-			return err
 		}
 	}
 	return nil
 }
 
-// thatLeft keeps the changes whose address has left the other EPGs of the VRF, as far as our
-// POSTs could make it. The rest stays dirty.
-func (c *Controller) thatLeft(changes []plan.Change) []plan.Change {
-	return slices.DeleteFunc(slices.Clone(changes), func(ch plan.Change) bool {
-		for _, h := range c.have.Holders(ch.Place.Prefix) {
-			n, _ := c.have.Subnet(aci.Place{ExtEPG: h, Prefix: ch.Place.Prefix})
-			if h != ch.Place.ExtEPG && c.have.Domain(h.L3Out) == c.have.Domain(ch.Place.L3Out) && c.have.Ours(n.Mark, n.DN) &&
-				c.have.Expected(n.DN) != aci.StatusDeleted && c.have.Expected(h.DN()) != aci.StatusDeleted {
-				c.mark([]aci.Place{ch.Place})
-				return true
-			}
-		}
-		return false
-	})
+// apart takes what was refused before out of a POST: it is tried again by itself.
+func (c *Controller) apart(p plan.Post) (first, again plan.Post) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	first, again = p, p
+	first.Changes = slices.DeleteFunc(slices.Clone(p.Changes), func(ch plan.Change) bool { return c.refused[ch.Place] != nil })
+	again.Changes = slices.DeleteFunc(slices.Clone(p.Changes), func(ch plan.Change) bool { return c.refused[ch.Place] == nil })
+	return first, again
 }
 
-// withoutRefused leaves out what the APIC refused, until its time has come; and forgets the
-// refusals of places that have no change any more.
-func (c *Controller) withoutRefused(changes []plan.Change, places map[aci.Place]struct{}) []plan.Change {
-	if len(c.refused) == 0 {
-		return changes
+// possible keeps the changes of one POST that can be made now. What is left out comes back by
+// itself: with the event, the read or the retry that it waits for. It returns errOvertaken when
+// everything must be compared again.
+func (c *Controller) possible(key aci.DN, e aci.ExtEPG, changes []plan.Change) ([]plan.Change, error) {
+	if len(changes) == 0 {
+		return nil, nil
 	}
-	planned := map[aci.Place]bool{}
+	if len(c.stalePauses(changes)) > 0 {
+		return nil, errOvertaken
+	}
+	if c.have.Domain(e.L3Out) != key {
+		return nil, errOvertaken // its VRF's worker has it now
+	}
+	g, there := c.have.ExtEPG(e)
+	there = there || c.have.Expected(e.DN()) == aci.StatusCreated || !changes[0].Place.Prefix.IsValid()
+	var out []plan.Change
 	for _, ch := range changes {
-		planned[ch.Place] = true
-	}
-	for p := range places {
-		if !planned[p] {
-			delete(c.refused, p)
+		whole := !ch.Place.Prefix.IsValid()
+		switch {
+		case c.refused[ch.Place].withheld():
+			if whole && ch.Action == plan.Create {
+				return nil, nil // nothing can be in it before it is
+			}
+		case whole && ch.Action == plan.Delete && (!g.Judged || c.want.Named(e) && ch.Reason != plan.Revived):
+			return nil, errOvertaken
+		case !there, ch.Action == plan.Create && c.elsewhere(ch.Place):
+		default:
+			out = append(out, ch)
 		}
 	}
-	return slices.DeleteFunc(changes, func(ch plan.Change) bool {
-		r := c.refused[ch.Place]
-		return r != nil && time.Now().Before(r.until)
+	return out, nil
+}
+
+// elsewhere reports whether the address of p has not left another EPG of its VRF, as far as our
+// POSTs could make it.
+func (c *Controller) elsewhere(p aci.Place) bool {
+	if !p.Prefix.IsValid() {
+		return false
+	}
+	return slices.ContainsFunc(c.have.Holders(p.Prefix), func(h aci.ExtEPG) bool {
+		n, _ := c.have.Subnet(aci.Place{ExtEPG: h, Prefix: p.Prefix})
+		return h != p.ExtEPG && c.have.Domain(h.L3Out) == c.have.Domain(p.L3Out) && n.Mark.Value == c.opts.Policy.Owner.Mark(n.DN) &&
+			c.have.Expected(n.DN) != aci.StatusDeleted && c.have.Expected(h.DN()) != aci.StatusDeleted
 	})
 }
 
 // post writes one request, and finds the culprit when the APIC refuses it because of what it
 // says. An error means that the domain backs off.
 func (c *Controller) post(ctx context.Context, key aci.DN, p plan.Post, since time.Time) error {
+	if len(p.Changes) == 0 {
+		return nil
+	}
 	refused, err := c.send(ctx, key, p, since)
 	if refused == nil {
 		return err
@@ -91,31 +103,47 @@ func (c *Controller) post(ctx context.Context, key aci.DN, p plan.Post, since ti
 	if gone, err := c.carrierGone(ctx, p); gone || err != nil {
 		return err
 	}
-	return c.split(ctx, key, p, since, refused)
+	s := splitting{key: key, since: since, left: maxParts}
+	err = c.split(ctx, &s, p, refused)
+	c.refuse(p.EPG, s.culprits)
+	return err
 }
 
 // send makes the request; a refusal because of an object in it is returned apart from other
 // errors. The request in hand is finished even when ctx ends.
 func (c *Controller) send(ctx context.Context, key aci.DN, p plan.Post, since time.Time) (*aci.Error, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	started := time.Now()
 	c.mu.Lock()
+	changes, err := c.possible(key, p.EPG, p.Changes)
+	if err != nil || len(changes) == 0 {
+		c.mu.Unlock()
+		return nil, err
+	}
+	p.Changes, p.Body = changes, plan.Body(c.opts.Policy.Owner, p.EPG, changes)
 	b := c.expect(key, p, since)
 	c.mu.Unlock()
 	last, cancel := outlive(ctx, finishTimeout)
-	err := c.apic.Post(last, p.EPG.L3Out.DN(), p.Body)
+	err = c.apic.Post(last, p.EPG.L3Out.DN(), p.Body)
 	cancel()
 	if err == nil {
+		c.mu.Lock()
+		c.domain(key).races = 0
+		for _, ch := range p.Changes {
+			c.forgive(ch.Place)
+		}
+		c.mu.Unlock()
 		c.applied(p, time.Since(started))
 		return nil, c.confirmMarks(ctx, p)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for dn := range b.waits {
-		delete(c.awaits, dn)
 		c.have.Unexpect(dn)
 	}
-	clear(b.waits)
-	c.uncarry(p.EPG)
+	c.finish(b)
 	for _, ch := range p.Changes {
 		c.mark([]aci.Place{ch.Place})
 	}
@@ -125,15 +153,22 @@ func (c *Controller) send(ctx context.Context, key aci.DN, p plan.Post, since ti
 		c.have.Doubt(p.EPG) // it may have been done all the same
 	case answer.Exists():
 		c.have.Doubt(p.EPG)
-		c.log.Info("somebody else made it first, planning anew", "epg", p.EPG, "err", err)
-		return nil, nil
+		if d := c.domain(key); d.races < maxRaces {
+			d.races++
+			c.log.Info("somebody else made it first, planning anew", "epg", p.EPG, "err", err)
+			return nil, nil
+		}
 	case answer.MissingParent():
-		c.have.Fold(aci.Update{Kind: aci.Gap, Root: p.EPG.L3Out.DN()})
+		c.fold(aci.Update{Kind: aci.Gap, Root: p.EPG.L3Out.DN()})
 	case answer.Rejected():
 		return answer, err
 	}
 	return nil, err
 }
+
+// maxRaces is how often in a row planning anew at once answers "exists already"; then it is no
+// race, and the domain backs off.
+const maxRaces = 3
 
 // finishTimeout is how long a request may go on after its context ended.
 const finishTimeout = 2 * time.Second
@@ -164,17 +199,9 @@ func (c *Controller) expect(key aci.DN, p plan.Post, since time.Time) *batch {
 	if !whole && c.have.Expected(p.EPG.DN()) == "" {
 		c.have.Expect(p.EPG.DN(), aci.StatusModified, nil)
 	}
-	d := c.domain(key)
-	d.batches = append(d.batches, b)
-	d.posted(time.Now())
+	c.batches[b] = struct{}{}
+	c.domain(key).posted(time.Now())
 	return b
-}
-
-// uncarry ends the wait for what carrying e as modified may have done to it.
-func (c *Controller) uncarry(e aci.ExtEPG) {
-	if c.have.Expected(e.DN()) == aci.StatusModified {
-		c.have.Unexpect(e.DN())
-	}
 }
 
 // confirmMarks reads what a POST of marks alone did.
@@ -201,35 +228,60 @@ func (c *Controller) confirmMarks(ctx context.Context, p plan.Post) error {
 	return errors.Join(append(errs, err)...)
 }
 
+// splitting is the search for what the APIC refuses in one POST.
+type splitting struct {
+	key      aci.DN
+	since    time.Time
+	left     int // requests that it may still cost
+	culprits []culprit
+}
+
+type culprit struct {
+	change  plan.Change
+	refused *aci.Error
+}
+
+// maxParts bounds the requests of one search. When much is refused, what is not told apart by
+// then waits with the culprits, instead of costing a request for each object.
+const maxParts = 40
+
 // split posts p in parts until the change that the APIC refuses is alone, so that all others
 // get in: first by the DN in the APIC's words, then by halves. A refused POST changed nothing.
-func (c *Controller) split(ctx context.Context, key aci.DN, p plan.Post, since time.Time, refused *aci.Error) error {
-	if len(p.Changes) == 1 {
-		c.refuse(p.Changes[0], refused)
+func (c *Controller) split(ctx context.Context, s *splitting, p plan.Post, refused *aci.Error) error {
+	if len(p.Changes) == 1 || s.left <= 0 {
+		for _, ch := range p.Changes {
+			s.culprits = append(s.culprits, culprit{ch, refused})
+		}
 		return nil
 	}
-	culprit := slices.IndexFunc(p.Changes, func(ch plan.Change) bool {
-		return ch.Place.Prefix.IsValid() && refused.Culprit().Within(ch.DN)
-	})
-	var parts [][]plan.Change
-	if culprit >= 0 {
-		rest := slices.Delete(slices.Clone(p.Changes), culprit, culprit+1)
-		parts = [][]plan.Change{rest, {p.Changes[culprit]}}
-	} else {
-		half := len(p.Changes) / 2
-		parts = [][]plan.Change{p.Changes[:half], p.Changes[half:]}
-	}
-	for _, part := range parts {
-		q := plan.Post{EPG: p.EPG, Body: plan.Body(c.opts.Policy.Owner, p.EPG, part), Changes: part, Second: p.Second}
-		again, err := c.send(ctx, key, q, since)
+	for _, part := range parts(p.Changes, refused.Culprit()) {
+		q := plan.Post{EPG: p.EPG, Changes: part, Second: p.Second}
+		s.left--
+		again, err := c.send(ctx, s.key, q, s.since)
 		if again != nil {
-			err = c.split(ctx, key, q, since, again)
+			err = c.split(ctx, s, q, again)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// parts cuts changes in two. An EPG that the APIC names goes first: without it the others
+// cannot be.
+func parts(changes []plan.Change, named aci.DN) [][]plan.Change {
+	if named != "" && named == changes[0].DN {
+		return [][]plan.Change{changes[:1], changes[1:]}
+	}
+	i := slices.IndexFunc(changes, func(ch plan.Change) bool {
+		return ch.Place.Prefix.IsValid() && named.Within(ch.DN)
+	})
+	if i >= 0 {
+		return [][]plan.Change{slices.Delete(slices.Clone(changes), i, i+1), {changes[i]}}
+	}
+	half := len(changes) / 2
+	return [][]plan.Change{changes[:half], changes[half:]}
 }
 
 // carrierGone reports whether a POST may have been refused because it meant to modify an EPG
@@ -256,29 +308,45 @@ func (c *Controller) carrierGone(ctx context.Context, p plan.Post) (bool, error)
 	return !there, nil
 }
 
-// refuse backs one change off, by itself: nothing else waits for it.
-func (c *Controller) refuse(ch plan.Change, err *aci.Error) {
+// refuse backs changes off, each by itself: nothing else waits for them. It tells of them once.
+func (c *Controller) refuse(e aci.ExtEPG, culprits []culprit) {
+	if len(culprits) == 0 {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r := c.refused[ch.Place]
-	if r == nil {
-		r = &refusal{}
-		c.refused[ch.Place] = r
+	attempt := 0
+	for _, k := range culprits {
+		place := k.change.Place
+		r := c.refused[place]
+		if r == nil {
+			r = &refusal{}
+			c.refused[place] = r
+		}
+		r.until = time.Now().Add(min(refusedMin<<min(r.attempts, 10), refusedMax))
+		r.attempts++
+		attempt = max(attempt, r.attempts)
+		c.tell(origin{Place: place, refused: true}, nil)
 	}
-	r.until = time.Now().Add(min(5*time.Second<<min(r.attempts, 10), 10*time.Minute))
-	r.attempts++
-	c.log.Error("the APIC refuses a change, trying it again later by itself",
-		"dn", ch.DN, "action", ch.Action, "code", err.Code, "err", err.Text, "attempt", r.attempts)
-	for _, w := range ch.For {
-		c.cluster.Note(w, true, ReasonRefused, fmt.Sprintf("the APIC refuses %s: %s", ch.DN, err.Text))
+	for _, k := range culprits {
+		var problems []desired.Problem
+		for _, w := range k.change.For {
+			problems = append(problems, desired.Problem{
+				Ref: w, Reason: ReasonRefused, Message: fmt.Sprintf("the APIC refuses %s: %s", k.change.DN, k.refused.Text),
+			})
+		}
+		c.tell(origin{Place: k.change.Place, refused: true}, problems)
 	}
+	c.log.Error("the APIC refuses a change, trying it again later by itself", "epg", e, "dn", culprits[0].change.DN,
+		"action", culprits[0].change.Action.String(), "changes", len(culprits), "code", culprits[0].refused.Code,
+		"err", culprits[0].refused.Text, "attempt", attempt)
 }
 
-// retry makes dirty again what was refused and whose time has come.
-func (c *Controller) retry(key aci.DN, now time.Time) {
-	for p, r := range c.refused {
-		if c.have.Domain(p.L3Out) == key && !now.Before(r.until) {
-			c.dirty(p.ExtEPG, p)
-		}
-	}
+// refusedMin and refusedMax bound how long a refused change waits.
+const refusedMin, refusedMax = 5 * time.Second, 10 * time.Minute
+
+// forgive forgets that a change was refused.
+func (c *Controller) forgive(p aci.Place) {
+	delete(c.refused, p)
+	c.tell(origin{Place: p, refused: true}, nil)
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -63,7 +65,6 @@ type Controller struct {
 	opts    Options
 	log     *slog.Logger
 	metrics *metrics
-	queue   workqueue.TypedDelayingInterface[aci.DN] // keys are domains
 
 	synced  chan struct{} // closed when all of Kubernetes is folded
 	syncing sync.Once
@@ -71,20 +72,32 @@ type Controller struct {
 	mu       sync.Mutex // guards the fields below
 	want     *desired.State
 	have     *observed.State
-	running  bool // Run has read what there is; before that nothing is decided
+	queue    workqueue.TypedDelayingInterface[aci.DN] // keys are domains; nil before Run
+	running  bool                                     // Run has read what there is; before that nothing is decided
 	watches  map[aci.L3Out]*watch
 	domains  map[aci.DN]*domain
-	awaits   map[aci.DN]*batch // object -> the POST whose event is to come
+	batches  map[*batch]struct{} // POSTs whose events are to come
+	awaits   map[aci.DN]*batch   // object -> the last of them that concerns it
 	refused  map[aci.Place]*refusal
-	problems map[aci.Place][]desired.Problem
-	shown    map[shown]int // problem -> places that have it
+	later    map[aci.Place]time.Time // what could not be decided -> when it is looked at again
+	kept     map[aci.ExtEPG]string   // EPGs that stay although nobody names them -> why
+	problems map[origin][]desired.Problem
+	shown    map[shown]int // problem -> origins that have it
 }
 
 // watch is an L3Out that is read and subscribed to.
 type watch struct {
 	readAt  time.Time     // of the next full read
-	recheck time.Duration // until the next look whether a missing one exists
+	missing bool          // it did not exist when it was read or heard of last
+	recheck time.Duration // between the last two looks at a missing one, or attempts to read it
 	pauseAt time.Time     // when the pause tags were read last
+	holds   bool          // something in it may bear our mark: nothing is decided before it is read
+}
+
+// doubled is how long to wait for the next look.
+func (w *watch) doubled() time.Duration {
+	w.recheck = min(max(2*w.recheck, recheckMin), recheckMax)
+	return w.recheck
 }
 
 // New returns a Controller. Fold may be called before Run.
@@ -97,15 +110,17 @@ func New(apic APIC, cluster Cluster, o Options) *Controller {
 	}
 	c := &Controller{
 		apic: apic, cluster: cluster, opts: o, log: o.Logger, metrics: newMetrics(o.Metrics),
-		queue:    workqueue.NewTypedDelayingQueue[aci.DN](),
 		synced:   make(chan struct{}),
 		want:     desired.NewState(o.Desired),
 		have:     observed.NewState(o.Policy.Owner),
 		watches:  map[aci.L3Out]*watch{},
 		domains:  map[aci.DN]*domain{},
+		batches:  map[*batch]struct{}{},
 		awaits:   map[aci.DN]*batch{},
 		refused:  map[aci.Place]*refusal{},
-		problems: map[aci.Place][]desired.Problem{},
+		later:    map[aci.Place]time.Time{},
+		kept:     map[aci.ExtEPG]string{},
+		problems: map[origin][]desired.Problem{},
 		shown:    map[shown]int{},
 	}
 	return c
@@ -116,13 +131,23 @@ func New(apic APIC, cluster Cluster, o Options) *Controller {
 func (c *Controller) Fold(r desired.Ref, obj metav1.Object) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	before, named := c.want.Target(r)
 	t := c.want.Fold(r, obj)
 	if !c.running {
 		return // Run begins with everything
 	}
 	c.mark(t.Places)
 	for _, w := range t.Workloads {
-		c.tell(aci.Place{ExtEPG: aci.ExtEPG{Name: w.String()}}, c.want.Problems(w))
+		c.tell(origin{workload: w}, c.want.Problems(w))
+	}
+	if after, names := c.want.Target(r); before != after {
+		// The EPG may be others' too, and have problems: one workload less or more to tell.
+		if named {
+			c.dirty(before, aci.Place{ExtEPG: before})
+		}
+		if names {
+			c.dirty(after, aci.Place{ExtEPG: after})
+		}
 	}
 }
 
@@ -132,6 +157,10 @@ func (c *Controller) Synced() { c.syncing.Do(func() { close(c.synced) }) }
 // Run writes until ctx ends; then it finishes the requests in hand and returns nil. It may be
 // called once, by the leader.
 func (c *Controller) Run(ctx context.Context) error {
+	queue := workqueue.NewTypedDelayingQueue[aci.DN]()
+	c.mu.Lock()
+	c.queue = queue
+	c.mu.Unlock()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.listen(ctx) })
 	g.Go(func() error {
@@ -147,7 +176,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	})
 	g.Go(func() error {
 		<-ctx.Done()
-		c.queue.ShutDown()
+		queue.ShutDown()
 		return nil
 	})
 	return g.Wait()
@@ -172,17 +201,28 @@ func (c *Controller) listen(ctx context.Context) error {
 
 // fold takes in an update of the fabric, and schedules what follows from it.
 func (c *Controller) fold(u aci.Update) {
-	c.mark(c.have.Fold(u))
+	l, ok := aci.L3OutOf(u.Root)
+	if !ok {
+		return
+	}
+	key, existed := c.have.Domain(l), c.have.Exists(l)
+	places := c.have.Fold(u)
+	c.mark(places)
+	if now := c.have.Domain(l); now != key {
+		c.rehome(l, key, now)
+	}
 	for _, m := range u.Objects {
 		c.arrived(m.DN)
-		if l, ok := aci.ParseL3Out(m.DN); ok && u.Kind == aci.Event && m.Attrs["status"] == aci.StatusCreated {
-			// A subscription can miss the children of an object created just now: look again.
-			if w := c.watches[l]; w != nil {
-				w.readAt, w.recheck = time.Now().Add(lateRead), 0
-			}
-		}
 	}
-	if l, ok := aci.L3OutOf(u.Root); ok && c.watches[l] != nil && !c.have.Complete(l) {
+	w := c.watches[l]
+	if w == nil {
+		return
+	}
+	if existed && !c.have.Exists(l) {
+		w.missing, w.recheck = true, recheckMin
+		w.readAt = time.Now().Add(recheckMin)
+	}
+	if !c.have.Complete(l) {
 		c.metrics.complete(l, false)
 		c.queue.Add(c.have.Domain(l))
 	}
@@ -194,16 +234,19 @@ func (c *Controller) fold(u aci.Update) {
 const lateRead = 3 * time.Second
 
 // start waits for Kubernetes, finds everything of ours on the fabric and reads it, before
-// anything is decided: an address must not enter one EPG while it still is in another one.
+// anything is decided: an address must not enter one EPG while it still is in another one,
+// and which L3Outs share a VRF is not known before they are read. An L3Out without anything of
+// ours holds up nobody but itself.
 func (c *Controller) start(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-c.synced:
 	}
+	var known bool
 	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
-		err := c.findMarks(ctx)
-		if err == nil {
+		var err error
+		if known, err = c.findMarks(ctx); err == nil {
 			break
 		}
 		if ctx.Err() == nil {
@@ -216,54 +259,84 @@ func (c *Controller) start(ctx context.Context) error {
 	c.mu.Lock()
 	for _, e := range c.want.EPGs() {
 		c.watch(e.L3Out)
+		c.watches[e.L3Out].holds = c.watches[e.L3Out].holds || !known
 	}
-	var all []aci.L3Out
-	for l := range c.watches {
-		all = append(all, l)
-	}
+	all := slices.SortedFunc(maps.Keys(c.watches), aci.L3Out.Compare)
 	c.mu.Unlock()
+	unread := all
+	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
+		unread = c.readAll(ctx, unread)
+		c.mu.Lock()
+		waits := slices.ContainsFunc(unread, func(l aci.L3Out) bool { return c.watches[l].holds })
+		c.mu.Unlock()
+		if !waits {
+			break
+		}
+		if !sleep(ctx, pause) {
+			return ctx.Err()
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.running = true
+	c.mark([]aci.Place{{}})
+	for l := range c.watches {
+		c.queue.Add(c.have.Domain(l)) // also where nothing is dirty the next read must come
+	}
+	for _, w := range c.want.AllWorkloads() {
+		c.tell(origin{workload: w}, c.want.Problems(w))
+	}
+	c.log.Info("in control", "sub", len(c.watches), "subnets", c.have.Owned())
+	return nil
+}
+
+// readAll reads L3Outs, a few at a time, and returns those that could not be read.
+func (c *Controller) readAll(ctx context.Context, all []aci.L3Out) []aci.L3Out {
+	failed := make([]bool, len(all))
 	var g errgroup.Group
 	g.SetLimit(c.opts.Workers)
-	for _, l := range all {
+	for i, l := range all {
 		g.Go(func() error {
-			if err := c.read(ctx, l); err != nil && ctx.Err() == nil {
-				c.log.Warn("cannot read L3Out, will try again", "dn", l.DN(), "err", err)
+			if err := c.read(ctx, l); err != nil {
+				failed[i] = true
+				if ctx.Err() == nil {
+					c.log.Warn("cannot read L3Out, will try again", "dn", l.DN(), "err", err)
+				}
 			}
 			return nil
 		})
 	}
 	_ = g.Wait()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.running = true
-	c.mark([]aci.Place{{}})
-	for _, w := range c.want.AllWorkloads() {
-		c.tell(aci.Place{ExtEPG: aci.ExtEPG{Name: w.String()}}, c.want.Problems(w))
+	var unread []aci.L3Out
+	for i, l := range all {
+		if failed[i] {
+			unread = append(unread, l)
+		}
 	}
-	c.log.Info("in control", "subnets", c.have.Owned())
-	return nil
+	return unread
 }
 
-// findMarks watches every L3Out in which something bears our mark.
-func (c *Controller) findMarks(ctx context.Context) error {
+// findMarks watches every L3Out in which something bears our mark; false when it may not be told.
+func (c *Controller) findMarks(ctx context.Context) (bool, error) {
 	dns, err := c.apic.Marks(ctx, c.opts.Policy.Owner)
 	if refused, ok := errors.AsType[*aci.Error](err); ok && refused.Status == 403 && !errors.Is(err, aci.ErrSession) {
 		// A user with rights to one tenant only may not be shown the whole fabric.
 		c.log.Warn("may not look for marked objects fabric-wide: what is left of ours in L3Outs that no workload names stays",
 			"err", err)
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, d := range dns {
 		if l, ok := aci.L3OutOf(d); ok {
 			c.watch(l)
+			c.watches[l].holds = true
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // watch begins to read and follow l, if that is new.
@@ -283,7 +356,7 @@ func (c *Controller) resync(ctx context.Context) {
 		if !sleep(ctx, c.jitter()) {
 			return
 		}
-		if err := c.findMarks(ctx); err != nil && ctx.Err() == nil {
+		if _, err := c.findMarks(ctx); err != nil && ctx.Err() == nil {
 			c.log.Warn("cannot look for marked objects, will try again", "err", err)
 		}
 	}

@@ -10,24 +10,24 @@ import (
 
 // Debounce: a change waits for company.
 //
-// A quiet domain waits quietWindow; each batch that follows another within calm doubles the
-// wait, up to busyWindow. So a single change is quick, and a thousand Pods that come one by
-// one cost two or three writes a second.
+// A quiet domain waits quietWindow; each write that follows another within busyWindow doubles
+// the wait, up to busyWindow. So a single change is quick, and a thousand Pods that come one by
+// one cost two writes a second.
 const (
 	quietWindow = 50 * time.Millisecond
 	busyWindow  = 500 * time.Millisecond
-	calm        = time.Second
 )
 
 // domain is what waits to be looked at in one VRF, or in one L3Out whose VRF is not known.
 type domain struct {
 	places    map[aci.Place]struct{}
-	since     time.Time // when the oldest of places became dirty
+	since     time.Time // when the oldest of places became dirty; zero when there is none
+	due       time.Time // when they have waited long enough for company
 	window    time.Duration
-	batchAt   time.Time // of the last batch
+	postAt    time.Time // of the last write
 	failures  int       // in a row
 	notBefore time.Time // backing off until then
-	batches   []*batch  // posted and not yet heard of
+	races     int       // writes in a row that found what they were to create
 }
 
 // batch is one POST whose events are to come.
@@ -98,32 +98,46 @@ func (c *Controller) everything() []aci.Place {
 }
 
 // dirty notes that p in the domain of e must be looked at, and wakes its worker in a while.
-func (c *Controller) dirty(e aci.ExtEPG, p aci.Place) {
-	key := c.have.Domain(e.L3Out)
+func (c *Controller) dirty(e aci.ExtEPG, p aci.Place) { c.dirtyIn(c.have.Domain(e.L3Out), p) }
+
+func (c *Controller) dirtyIn(key aci.DN, p aci.Place) {
 	d := c.domain(key)
 	d.places[p] = struct{}{}
 	if !d.since.IsZero() || !c.running {
 		return
 	}
 	now := time.Now()
-	d.since = now
-	if now.Sub(d.batchAt) > calm {
+	if now.Sub(d.postAt) >= busyWindow {
 		d.window = quietWindow
 	}
-	c.queue.AddAfter(key, max(d.window, d.notBefore.Sub(now)))
+	d.since, d.due = now, now.Add(d.window)
+	c.queue.AddAfter(key, maxTime(d.due, d.notBefore).Sub(now))
 }
 
-// take hands out what is dirty, to be looked at now.
-func (d *domain) take() (map[aci.Place]struct{}, time.Time) {
+// take hands out what is dirty and has waited long enough.
+func (d *domain) take(now time.Time) (map[aci.Place]struct{}, time.Time) {
+	if d.since.IsZero() || now.Before(d.due) {
+		return nil, time.Time{}
+	}
 	places, since := d.places, d.since
 	d.places, d.since = map[aci.Place]struct{}{}, time.Time{}
 	return places, since
 }
 
-// posted notes that a batch was written: the next one waits longer if it comes soon.
+// giveBack makes dirty again what was taken.
+func (c *Controller) giveBack(key aci.DN, places map[aci.Place]struct{}, since time.Time) {
+	for p := range places {
+		c.mark([]aci.Place{p})
+	}
+	if d := c.domain(key); !d.since.IsZero() && !since.IsZero() {
+		d.since = earlier(d.since, since)
+	}
+}
+
+// posted notes a write: the next one waits longer if it comes soon.
 func (d *domain) posted(now time.Time) {
 	d.window = min(2*max(d.window, quietWindow), busyWindow)
-	d.batchAt = now
+	d.postAt = now
 }
 
 // fail backs the domain off: half a second, doubling up to half a minute.
@@ -133,6 +147,38 @@ func (d *domain) fail(now time.Time) time.Duration {
 	d.failures++
 	d.notBefore = now.Add(wait)
 	return wait
+}
+
+// prune drops dirty addresses that came and went while nothing could be written, so that they
+// do not pile up.
+func (c *Controller) prune(key aci.DN) {
+	d := c.domain(key)
+	for p := range d.places {
+		if p.Prefix.IsValid() && len(c.want.Claimants(p.Prefix)) == 0 && len(c.have.Holders(p.Prefix)) == 0 &&
+			!c.have.Pending(p.Prefix) && c.problems[origin{domain: key, Place: aci.Place{Prefix: p.Prefix}}] == nil &&
+			c.refused[p] == nil {
+			delete(d.places, p)
+		}
+	}
+}
+
+// rehome wakes the domain that an L3Out has come to, and lets the one that it left see that it
+// is gone: what was told of it there is settled here from now on.
+func (c *Controller) rehome(l aci.L3Out, from, to aci.DN) {
+	for _, e := range c.want.EPGs() {
+		if e.L3Out != l {
+			continue
+		}
+		for p := range c.want.Places(e) {
+			if p.Prefix.IsValid() {
+				c.dirtyIn(from, aci.Place{Prefix: p.Prefix})
+			}
+		}
+		c.mark([]aci.Place{{ExtEPG: e}})
+	}
+	if c.running && c.watches[l] != nil {
+		c.queue.Add(to)
+	}
 }
 
 // arrived notes that an event or a read told of the object d, which a POST of ours may wait
@@ -145,28 +191,46 @@ func (c *Controller) arrived(dn aci.DN) {
 	delete(c.awaits, dn)
 	if delete(b.waits, dn); len(b.waits) == 0 {
 		c.metrics.converged(time.Since(b.since))
+		c.finish(b)
+	}
+}
+
+// finish ends the wait for the events of b, and for what carrying its EPG as modified may have
+// done to it.
+func (c *Controller) finish(b *batch) {
+	delete(c.batches, b)
+	for dn := range b.waits {
+		if c.awaits[dn] == b {
+			delete(c.awaits, dn)
+		}
+	}
+	for other := range c.batches {
+		if other.epg == b.epg {
+			return // it may still make the EPG
+		}
+	}
+	if c.have.Expected(b.epg.DN()) == aci.StatusModified {
+		c.have.Unexpect(b.epg.DN())
 	}
 }
 
 // overdue gives up on POSTs that nothing was heard of in time: what they did must be read.
-func (c *Controller) overdue(d *domain, now time.Time) {
-	d.batches = slices.DeleteFunc(d.batches, func(b *batch) bool {
-		if len(b.waits) > 0 && now.Before(b.deadline) {
-			return false
+func (c *Controller) overdue(key aci.DN, now time.Time) {
+	for b := range c.batches {
+		if c.have.Domain(b.epg.L3Out) != key || now.Before(b.deadline) {
+			continue
+		}
+		if len(b.waits) > 0 {
+			c.log.Warn("no event tells of a write, reading what it did", "epg", b.epg, "changes", len(b.waits))
 		}
 		for dn, p := range b.waits {
-			delete(c.awaits, dn)
 			if c.have.Unexpect(dn) {
 				c.have.Doubt(b.epg)
 				c.dirty(p.ExtEPG, p)
 			}
 		}
-		if len(b.waits) > 0 {
-			c.log.Warn("no event tells of a write, reading what it did", "epg", b.epg, "changes", len(b.waits))
-		}
-		c.uncarry(b.epg)
-		return true
-	})
+		c.finish(b)
+	}
 }
 
 // earlier is the earlier of two times, of which zero means never.
@@ -175,4 +239,11 @@ func earlier(a, b time.Time) time.Time {
 		return b
 	}
 	return a
+}
+
+func maxTime(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

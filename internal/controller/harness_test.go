@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"slices"
@@ -69,6 +70,8 @@ type world struct {
 	told   []string       // "Reason Kind ns/name", in order
 	flying map[string]int // VRF -> POSTs being answered
 	most   int            // POSTs that were answered at the same time
+	late   time.Duration  // until the answer to a POST that was carried out
+	deny   map[string]string // part of a body -> what the APIC says to refuse it
 	broken []string       // laws that were
 }
 
@@ -149,7 +152,38 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 		w.mu.Unlock()
 		w.checkUnique()
 	}()
-	w.sim.ServeHTTP(rw, r)
+	body, _ := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	w.mu.Lock()
+	late := w.late
+	for part, text := range w.deny {
+		if strings.Contains(string(body), part) {
+			w.fault(apicsim.Fault{Match: "^POST " + r.URL.Path, Status: 400, Code: "120", Text: text})
+			break
+		}
+	}
+	w.mu.Unlock()
+	if late == 0 {
+		w.sim.ServeHTTP(rw, r)
+		return
+	}
+	answer := httptest.NewRecorder()
+	w.sim.ServeHTTP(answer, r)
+	time.Sleep(late)
+	rw.WriteHeader(answer.Code)
+	_, _ = rw.Write(answer.Body.Bytes())
+}
+
+// refuse makes the APIC refuse bodies that contain part, saying text; "" relents.
+func (w *world) refuse(part, text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.deny == nil {
+		w.deny = map[string]string{}
+	}
+	if w.deny[part] = text; text == "" {
+		delete(w.deny, part)
+	}
 }
 
 var markedSubnet = regexp.MustCompile(`(?m)^uni/tn-T/out-(\w+)/instP-(\w+)/extsubnet-\[([^]]+)\]/annotationKey-\[aci-sync\] .*value="` + string(owner) + ` `)
@@ -389,6 +423,18 @@ func (w *world) tag(path, key, value string) {
 func (w *world) untag(path, key string) {
 	w.t.Helper()
 	w.remove(dn(path) + "/annotationKey-[" + key + "]")
+}
+
+// ours makes an EPG and addresses in it as an earlier run of ours left them.
+func (w *world) ours(epg string, ips ...string) {
+	w.t.Helper()
+	w.set(epg, `"annotation":"`+owner.Annotation()+`"`)
+	w.tag(epg, aci.OwnerKey, owner.Mark(aci.DN(dn(epg))))
+	for _, ip := range ips {
+		path := epg + "/" + ip
+		w.set(path, `"name":"shop::pod-`+ip+`","scope":"import-security","annotation":"`+owner.Annotation()+`"`)
+		w.tag(path, aci.OwnerKey, owner.Mark(aci.DN(dn(path))))
+	}
 }
 
 // remove deletes an object as a person does.

@@ -26,26 +26,64 @@ type shown struct {
 	reason string
 }
 
-// report makes known what the comparison of places found.
-func (c *Controller) report(places map[aci.Place]struct{}, p plan.Plan) {
+// origin is where a list of problems comes from, which the next look there replaces: a
+// workload; an external EPG; an address, whatever EPGs claim it in one domain; or a change
+// that the APIC refused.
+type origin struct {
+	workload desired.Ref
+	domain   aci.DN // of an address
+	aci.Place
+	refused bool
+}
+
+// foundAt is the origin of what a comparison in a domain finds at p.
+func foundAt(domain aci.DN, p aci.Place) origin {
+	if p.Prefix.IsValid() {
+		return origin{domain: domain, Place: aci.Place{Prefix: p.Prefix}}
+	}
+	return origin{Place: p}
+}
+
+// report makes known what the comparison of places in a domain found, and forgets what it did
+// not find any more.
+func (c *Controller) report(domain aci.DN, places map[aci.Place]struct{}, p plan.Plan) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	found := map[origin][]desired.Problem{}
+	for _, at := range slices.SortedFunc(maps.Keys(p.Problems), aci.Place.Compare) {
+		o := foundAt(domain, at)
+		found[o] = append(found[o], p.Problems[at]...)
+	}
+	planned := map[aci.Place]bool{}
+	for _, ch := range p.Changes {
+		planned[ch.Place] = true
+	}
 	for at := range places {
-		if p.Problems[at] == nil {
-			c.tell(at, nil)
+		if o := foundAt(domain, at); found[o] == nil {
+			c.tell(o, nil)
+		}
+		if r := c.refused[at]; r != nil && !planned[at] {
+			c.forgive(at)
+		}
+		if p.Kept[at.ExtEPG] == nil {
+			delete(c.kept, at.ExtEPG)
 		}
 	}
-	for at, list := range p.Problems {
-		c.tell(at, list)
+	for o, list := range found {
+		c.tell(o, list)
 	}
 	for _, e := range slices.SortedFunc(maps.Keys(p.Kept), aci.ExtEPG.Compare) {
-		c.log.Warn("no workload names the external EPG any more, but it stays", "epg", e, "reason", strings.Join(p.Kept[e], ", "))
+		why := strings.Join(p.Kept[e], ", ")
+		if c.kept[e] != why {
+			c.log.Warn("no workload names the external EPG any more, but it stays", "epg", e, "reason", why)
+		}
+		c.kept[e] = why
 	}
 }
 
-// tell replaces the problems at a place, and records an Event for each that is new to its
+// tell replaces the problems of an origin, and records an Event for each that is new to its
 // workload: one, however many addresses have it.
-func (c *Controller) tell(at aci.Place, list []desired.Problem) {
+func (c *Controller) tell(at origin, list []desired.Problem) {
 	old := c.problems[at]
 	if len(old) == 0 && len(list) == 0 {
 		return
@@ -53,8 +91,10 @@ func (c *Controller) tell(at aci.Place, list []desired.Problem) {
 	for _, q := range list {
 		k := shown{q.Ref, q.Reason}
 		if c.shown[k]++; c.shown[k] == 1 {
-			c.log.Warn("a person is needed", strings.ToLower(q.Ref.Kind), q.Ref.Namespace+"/"+q.Ref.Name,
-				"reason", q.Reason, "err", q.Message)
+			if !at.refused { // that is an error, and logged as one
+				c.log.Warn("a person is needed", strings.ToLower(q.Ref.Kind), q.Ref.Namespace+"/"+q.Ref.Name,
+					"reason", q.Reason, "err", q.Message)
+			}
 			c.cluster.Note(q.Ref, true, q.Reason, q.Message)
 			c.metrics.problem(q.Reason, 1)
 		}

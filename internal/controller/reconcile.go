@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -14,16 +15,22 @@ import (
 
 const (
 	// pauseFresh is how old a look at the pause tags may be before a write that deletes or
-	// puts back (SPEC section 3).
+	// puts back: tags may not be announced.
 	pauseFresh = 5 * time.Second
 	// confirmTimeout is how long a POST waits for its events before what it did is read.
 	confirmTimeout = 5 * time.Second
-	// recheckMin and recheckMax bound how often a missing L3Out is looked for. Its creation is
-	// announced; this is for when that got lost.
+	// recheckMin and recheckMax bound how often a missing L3Out is looked for, and how soon a
+	// periodic read that failed is tried again. Creation is announced; this is for when that
+	// got lost.
 	recheckMin, recheckMax = 5 * time.Second, time.Minute
-	// maxRounds of reading and comparing again before the worker lets others go first.
-	maxRounds = 5
+	// maxRounds of reading and comparing again, before what cannot be decided for all that is
+	// put off by undecidedPause: somebody keeps on writing there.
+	maxRounds      = 5
+	undecidedPause = 5 * time.Second
 )
+
+// errOvertaken: what was planned is not right any more.
+var errOvertaken = errors.New("overtaken")
 
 // work takes domains off the queue until it shuts down.
 func (c *Controller) work(ctx context.Context) {
@@ -32,74 +39,80 @@ func (c *Controller) work(ctx context.Context) {
 		if down {
 			return
 		}
-		c.mu.Lock()
-		wait := time.Until(c.domain(key).notBefore)
-		c.mu.Unlock()
-		if wait > 0 {
-			c.queue.AddAfter(key, wait)
-			c.queue.Done(key)
-			continue
+		if next := c.turn(ctx, key); !next.IsZero() {
+			c.queue.AddAfter(key, time.Until(next))
 		}
-		next, err := c.Reconcile(ctx, key)
-		c.mu.Lock()
-		d, now := c.domain(key), time.Now()
-		switch {
-		case err == nil:
-			d.failures, d.notBefore = 0, time.Time{}
-		case ctx.Err() == nil:
-			wait := d.fail(now)
-			c.log.Warn("will try again", "dn", key, "err", err, "dur", wait, "attempt", d.failures)
-			next = d.notBefore
-		}
-		if !d.since.IsZero() {
-			next = earlier(next, maxTime(now.Add(d.window), d.notBefore))
-		}
-		if !next.IsZero() {
-			c.queue.AddAfter(key, next.Sub(now))
-		}
-		c.mu.Unlock()
 		c.queue.Done(key)
 	}
 }
 
-// Reconcile brings one domain to what is wanted, as far as what is known allows: it reads what
-// must be read, compares the dirty places, and writes. It returns when the domain must be
-// looked at again although nothing happens, zero for never. An error means that the domain
-// backs off; nothing is lost, its places stay dirty. One call per domain at a time.
-func (c *Controller) Reconcile(ctx context.Context, key aci.DN) (time.Time, error) {
+// turn gives one domain its turn and returns when the next one is due, zero for never.
+func (c *Controller) turn(ctx context.Context, key aci.DN) time.Time {
 	c.mu.Lock()
-	d := c.domain(key)
-	c.overdue(d, time.Now())
-	c.retry(key, time.Now())
+	notBefore := c.domain(key).notBefore
 	c.mu.Unlock()
-	if moved, err := c.readDue(ctx, key); moved || err != nil {
-		return time.Time{}, err
+	if time.Now().Before(notBefore) {
+		return notBefore
 	}
-	c.mu.Lock()
-	places, since := d.take()
-	c.mu.Unlock()
-	if err := c.settle(ctx, key, places, since); err != nil {
-		c.mu.Lock()
-		for p := range places {
-			c.mark([]aci.Place{p})
-		}
-		c.mu.Unlock()
-		return time.Time{}, err
-	}
+	err := c.Reconcile(ctx, key)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	d, now := c.domain(key), time.Now()
+	if err != nil {
+		if ctx.Err() != nil {
+			return time.Time{}
+		}
+		wait := d.fail(now)
+		c.prune(key)
+		c.log.Warn("will try again", "dn", key, "err", err, "dur", wait, "attempt", d.failures)
+		return d.notBefore
+	}
+	d.failures, d.notBefore = 0, time.Time{}
 	c.tidy(key)
-	return c.next(key, d), nil
+	next := c.next(key)
+	if next.IsZero() {
+		delete(c.domains, key) // nothing is watched in it: its VRF is gone, or its L3Out has one now
+	}
+	return next
 }
 
-// readDue reads the L3Outs of the domain that are not complete or due for a look. It reports
-// whether one of them turned out to belong to another domain, which then has its places.
-func (c *Controller) readDue(ctx context.Context, key aci.DN) (moved bool, err error) {
+// Reconcile brings one domain to what is wanted, as far as what is known allows: it reads what
+// must be read, compares the dirty places, and writes. An error means that the domain backs
+// off; nothing is lost, its places stay dirty. One call per domain at a time.
+func (c *Controller) Reconcile(ctx context.Context, key aci.DN) error {
+	c.mu.Lock()
+	c.overdue(key, time.Now())
+	c.retry(key, time.Now())
+	c.mu.Unlock()
+	if err := c.readDue(ctx, key); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	places, since := c.domain(key).take(time.Now())
+	c.mu.Unlock()
+	if len(places) == 0 {
+		return nil
+	}
+	err := c.settle(ctx, key, places, since)
+	if err != nil {
+		c.mu.Lock()
+		c.giveBack(key, places, since)
+		c.mu.Unlock()
+	}
+	if errors.Is(err, errOvertaken) {
+		return nil
+	}
+	return err
+}
+
+// readDue reads the L3Outs of the domain that are not complete or due for a look. That can show
+// that one belongs to another domain, which then has its places. A read that fails although
+// what is known is complete stops nothing.
+func (c *Controller) readDue(ctx context.Context, key aci.DN) error {
 	c.mu.Lock()
 	var due []aci.L3Out
-	now := time.Now()
 	for l, w := range c.watches {
-		if c.have.Domain(l) == key && (!c.have.Complete(l) || !w.readAt.IsZero() && !now.Before(w.readAt)) {
+		if c.have.Domain(l) == key && (!c.have.Complete(l) || !w.readAt.IsZero() && !time.Now().Before(w.readAt)) {
 			due = append(due, l)
 		}
 	}
@@ -107,37 +120,27 @@ func (c *Controller) readDue(ctx context.Context, key aci.DN) (moved bool, err e
 	slices.SortFunc(due, aci.L3Out.Compare)
 	var errs []error
 	for _, l := range due {
-		if err := c.read(ctx, l); err != nil {
+		err := c.read(ctx, l)
+		if err == nil {
+			continue
+		}
+		c.mu.Lock()
+		if w := c.watches[l]; c.have.Complete(l) && w != nil && ctx.Err() == nil {
+			w.readAt = time.Now().Add(w.doubled())
+			c.log.Warn("cannot read L3Out once more, will try again", "dn", l.DN(), "err", err)
+		} else {
 			errs = append(errs, err)
 		}
+		c.mu.Unlock()
 	}
-	if len(due) == 0 {
-		return false, nil
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, l := range due {
-		if c.have.Domain(l) != key {
-			moved = true
-		}
-	}
-	if moved {
-		d := c.domain(key)
-		places, _ := d.take()
-		delete(c.domains, key)
-		c.mark(slices.Collect(maps.Keys(places)))
-		for _, l := range due {
-			c.queue.Add(c.have.Domain(l))
-		}
-	}
-	return moved, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 // read reads l whole and makes dirty what differs, and all that is wanted there if it was not
 // known before.
 func (c *Controller) read(ctx context.Context, l aci.L3Out) error {
 	c.mu.Lock()
-	was := c.have.Complete(l)
+	was, existed := c.have.Complete(l), c.have.Exists(l)
 	c.have.Fold(aci.Update{Kind: aci.ReadBegin, Root: l.DN()})
 	c.mu.Unlock()
 	u, err := c.apic.Read(ctx, l)
@@ -146,19 +149,21 @@ func (c *Controller) read(ctx context.Context, l aci.L3Out) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	existed := c.have.Exists(l)
 	c.fold(u)
 	w := c.watches[l]
 	if w == nil {
 		return nil
 	}
 	now := time.Now()
-	if c.have.Exists(l) {
+	switch {
+	case !c.have.Exists(l):
+		w.readAt = now.Add(w.doubled())
+	case w.missing:
+		w.readAt, w.missing = now.Add(lateRead), false
+	default:
 		w.readAt, w.recheck = now.Add(c.jitter()), 0
-	} else {
-		w.recheck = min(max(2*w.recheck, recheckMin), recheckMax)
-		w.readAt = now.Add(w.recheck)
 	}
+	w.missing = !c.have.Exists(l)
 	w.pauseAt = now
 	c.metrics.complete(l, c.have.Complete(l))
 	c.metrics.lastRead(l, now)
@@ -178,9 +183,6 @@ func (c *Controller) read(ctx context.Context, l aci.L3Out) error {
 // settle compares the places and writes the difference, reading before that what the
 // comparison asks for.
 func (c *Controller) settle(ctx context.Context, key aci.DN, places map[aci.Place]struct{}, since time.Time) error {
-	if len(places) == 0 {
-		return nil
-	}
 	judged := map[aci.ExtEPG]bool{}
 	defer func() {
 		c.mu.Lock()
@@ -189,8 +191,7 @@ func (c *Controller) settle(ctx context.Context, key aci.DN, places map[aci.Plac
 			c.have.Unjudge(e) // a judgement is good for the write that follows it
 		}
 	}()
-	var p plan.Plan
-	for range maxRounds {
+	for round := 0; ; round++ {
 		c.mu.Lock()
 		for q := range places {
 			if q.ExtEPG != (aci.ExtEPG{}) && c.have.Domain(q.L3Out) != key {
@@ -199,11 +200,15 @@ func (c *Controller) settle(ctx context.Context, key aci.DN, places map[aci.Plac
 			}
 		}
 		list := slices.SortedFunc(maps.Keys(places), aci.Place.Compare)
-		p = plan.Diff(c.want, c.have, c.opts.Policy, key, list)
-		stale := c.stalePauses(p)
+		p := plan.Diff(c.want, c.have, c.opts.Policy, key, list)
+		stale := c.stalePauses(p.Changes)
+		if round == maxRounds {
+			c.putOff(p.Reads)
+		}
 		c.mu.Unlock()
-		if len(p.Reads) == 0 && len(stale) == 0 {
-			break
+		if round == maxRounds || len(p.Reads) == 0 && len(stale) == 0 {
+			c.report(key, places, p)
+			return c.write(ctx, key, p, since)
 		}
 		for _, e := range epgsOf(p.Reads) {
 			judged[e] = true
@@ -212,20 +217,31 @@ func (c *Controller) settle(ctx context.Context, key aci.DN, places map[aci.Plac
 			return err
 		}
 	}
-	c.report(places, p)
-	if err := c.write(ctx, key, p, places, since); err != nil {
-		return err
-	}
-	if len(p.Reads) > 0 {
-		return fmt.Errorf("%s and %d more: read again and again, and still not known", p.Reads[0], len(p.Reads)-1)
-	}
-	return nil
 }
 
-// stalePauses are the L3Outs whose pause tags must be looked at before the plan is carried out.
-func (c *Controller) stalePauses(p plan.Plan) []aci.L3Out {
+// putOff makes places dirty in a while that cannot be decided about now.
+func (c *Controller) putOff(reads []aci.DN) {
+	for _, d := range reads {
+		e, rest, ok := aci.ExtEPGOf(d)
+		if !ok {
+			continue
+		}
+		p := aci.Place{ExtEPG: e}
+		if ip, ok := aci.SubnetIP(rest); ok {
+			prefix, err := netip.ParsePrefix(ip)
+			if err != nil {
+				continue
+			}
+			p.Prefix = prefix.Masked()
+		}
+		c.later[p] = time.Now().Add(undecidedPause)
+	}
+}
+
+// stalePauses are the L3Outs whose pause tags must be looked at before the changes are made.
+func (c *Controller) stalePauses(changes []plan.Change) []aci.L3Out {
 	stale := map[aci.L3Out]struct{}{}
-	for _, ch := range p.Changes {
+	for _, ch := range changes {
 		if w := c.watches[ch.Place.L3Out]; !ch.Routine() && w != nil && time.Since(w.pauseAt) > pauseFresh {
 			stale[ch.Place.L3Out] = struct{}{}
 		}
@@ -233,15 +249,30 @@ func (c *Controller) stalePauses(p plan.Plan) []aci.L3Out {
 	return slices.SortedFunc(maps.Keys(stale), aci.L3Out.Compare)
 }
 
-// readMore reads single objects, whole EPGs and pause tags, and adds to places what they
-// touch.
+// readMore reads single objects, whole EPGs and, last because they age, pause tags. It adds to
+// places what they touch.
 func (c *Controller) readMore(ctx context.Context, dns []aci.DN, pauses []aci.L3Out, places map[aci.Place]struct{}) error {
 	touch := func(list []aci.Place) {
-		c.mark(list)
 		for _, p := range list {
 			places[p] = struct{}{}
 		}
 	}
+	for _, e := range epgsOf(dns) {
+		list, err := c.readEPG(ctx, e)
+		if err != nil {
+			return err
+		}
+		touch(list)
+	}
+	subnets := slices.DeleteFunc(slices.Clone(dns), func(d aci.DN) bool {
+		_, rest, _ := aci.ExtEPGOf(d)
+		return rest == ""
+	})
+	list, err := c.readSubnets(ctx, subnets)
+	if err != nil {
+		return err
+	}
+	touch(list)
 	for _, l := range pauses {
 		paused, err := c.apic.PauseTags(ctx, l)
 		if err != nil {
@@ -254,24 +285,7 @@ func (c *Controller) readMore(ctx context.Context, dns []aci.DN, pauses []aci.L3
 		}
 		c.mu.Unlock()
 	}
-	for _, e := range epgsOf(dns) {
-		list, err := c.readEPG(ctx, e)
-		if err != nil {
-			return err
-		}
-		c.mu.Lock()
-		touch(list)
-		c.mu.Unlock()
-	}
-	subnets := slices.DeleteFunc(slices.Clone(dns), func(d aci.DN) bool {
-		_, rest, _ := aci.ExtEPGOf(d)
-		return rest == ""
-	})
-	list, err := c.readSubnets(ctx, subnets)
-	c.mu.Lock()
-	touch(list)
-	c.mu.Unlock()
-	return err
+	return nil
 }
 
 func epgsOf(dns []aci.DN) []aci.ExtEPG {
@@ -289,11 +303,12 @@ func (c *Controller) readEPG(ctx context.Context, e aci.ExtEPG) ([]aci.Place, er
 	c.have.Fold(aci.Update{Kind: aci.ReadBegin, Root: e.DN()})
 	c.mu.Unlock()
 	u, err := c.apic.ReadEPG(ctx, e)
-	if err != nil {
-		return nil, err
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err != nil {
+		c.have.Unread(e.DN())
+		return nil, err
+	}
 	places := c.have.Fold(u)
 	for _, m := range u.Objects {
 		c.arrived(m.DN)
@@ -312,7 +327,12 @@ func (c *Controller) readSubnets(ctx context.Context, dns []aci.DN) ([]aci.Place
 	}
 	c.mu.Unlock()
 	objects, err := c.apic.ReadObjects(ctx, dns)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if err != nil {
+		for _, d := range dns {
+			c.have.Unread(d)
+		}
 		return nil, err
 	}
 	byRoot := map[aci.DN][]aci.MO{}
@@ -323,8 +343,6 @@ func (c *Controller) readSubnets(ctx context.Context, dns []aci.DN) ([]aci.Place
 		}
 		byRoot[root] = append(byRoot[root], m)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	var places []aci.Place
 	for _, d := range dns {
 		places = append(places, c.have.Fold(aci.Update{Kind: aci.FullRead, Root: d, Objects: byRoot[d]})...)
@@ -358,11 +376,14 @@ func (c *Controller) tidy(key aci.DN) {
 	}
 }
 
-// next is when the domain is due although nothing happens.
-func (c *Controller) next(key aci.DN, d *domain) time.Time {
+// next is when the domain must be looked at again, zero for never.
+func (c *Controller) next(key aci.DN) time.Time {
 	var next time.Time
-	for _, b := range d.batches {
-		if len(b.waits) > 0 {
+	if d := c.domain(key); !d.since.IsZero() {
+		next = d.due
+	}
+	for b := range c.batches {
+		if c.have.Domain(b.epg.L3Out) == key {
 			next = earlier(next, b.deadline)
 		}
 	}
@@ -376,12 +397,26 @@ func (c *Controller) next(key aci.DN, d *domain) time.Time {
 			next = earlier(next, r.until)
 		}
 	}
+	for p, at := range c.later {
+		if c.have.Domain(p.L3Out) == key {
+			next = earlier(next, at)
+		}
+	}
 	return next
 }
 
-func maxTime(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
+// retry makes dirty again what was refused or put off and whose time has come.
+func (c *Controller) retry(key aci.DN, now time.Time) {
+	for p, r := range c.refused {
+		if c.have.Domain(p.L3Out) == key && r.withheld() && !now.Before(r.until) {
+			r.until = time.Time{}
+			c.dirty(p.ExtEPG, p)
+		}
 	}
-	return b
+	for p, at := range c.later {
+		if c.have.Domain(p.L3Out) == key && !now.Before(at) {
+			delete(c.later, p)
+			c.dirty(p.ExtEPG, p)
+		}
+	}
 }
