@@ -319,10 +319,6 @@ func (s *State) Forget(l aci.L3Out) {
 // for it.
 func (s *State) Unread(root aci.DN) { delete(s.reading, root) }
 
-// Unread ends a read of root, begun with aci.ReadBegin, that failed: events are no longer kept
-// for it.
-func (s *State) Unread(root aci.DN) { delete(s.reading, root) }
-
 // Release forgets what an absent EPG was, once no workload names it.
 func (s *State) Release(e aci.ExtEPG) {
 	if g := s.epg(e); g != nil && !g.exists {
