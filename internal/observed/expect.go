@@ -95,6 +95,13 @@ func (s *State) own(m aci.MO) bool {
 	if x == nil || x.status != m.Attrs["status"] {
 		return false
 	}
+	if x.status == aci.StatusCreated {
+		for k, v := range x.attrs {
+			if is, told := m.Attrs[k]; told && !same(k, v, is) {
+				return false // somebody else made it first; our POST is refused
+			}
+		}
+	}
 	if x.status == aci.StatusModified {
 		if len(x.attrs) > 0 && !written(m) {
 			return false // the fabric's own doing

@@ -207,14 +207,17 @@ func (s *story) deleteSubnets(epg object, dn, count string) error {
 }
 
 // holdsVerb checks that an EPG is as aci-sync promises and holds exactly the subnets of what is
-// named: holds [-foreign] [-cluster ID] EPG|L3OUT/EPG [KEY=VALUE|svc/NAME|+PREFIX]... The Pods
-// with a label, a Service, and a subnet of somebody else. With -foreign the EPG is not ours.
+// named: holds [-foreign|-revived] [-cluster ID] EPG|L3OUT/EPG [KEY=VALUE|svc/NAME|+PREFIX]... The Pods
+// with a label, a Service, and a subnet of somebody else. With -foreign the EPG is not ours; with
+// -revived it may lack the annotation, for a write that meant to modify it has made it.
 func holdsVerb(s *story, ts *testscript.TestScript, args []string) error {
-	by, foreign := cluster, false
+	by, foreign, revived := cluster, false, false
 	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
 		switch {
 		case args[0] == "-foreign":
 			foreign, args = true, args[1:]
+		case args[0] == "-revived":
+			revived, args = true, args[1:]
 		case args[0] == "-cluster" && len(args) > 1:
 			by, args = args[1], args[2:]
 		default:
@@ -258,7 +261,7 @@ func holdsVerb(s *story, ts *testscript.TestScript, args []string) error {
 		complain("%s bears our mark", dn)
 	case !foreign && mark != by+" "+dn:
 		complain("%s: mark %q", dn, mark)
-	case !foreign && epg.attrs["annotation"] != "orchestrator:aci-sync:"+by:
+	case !foreign && !(revived && epg.attrs["annotation"] == "") && epg.attrs["annotation"] != "orchestrator:aci-sync:"+by:
 		complain("%s: annotation %q", dn, epg.attrs["annotation"])
 	}
 	for _, c := range epg.children {
