@@ -1,12 +1,15 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -75,32 +78,56 @@ func commands(ctx context.Context) (map[int]string, error) {
 	return all, nil
 }
 
-// killAll ends every process of the lab in dir and returns when none is left. They are not asked:
-// the state of a lab is thrown away.
+// killAll ends every process of the lab in dir and returns when none is left, nor anything that one
+// held open. They are not asked: the state of a lab is thrown away.
 func killAll(ctx context.Context, dir string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, killTimeout, errors.New("killed processes do not end"))
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
+	killed := map[int]bool{}
 	for {
 		pids, err := processes(ctx, dir)
 		if err != nil {
 			return err
 		}
-		if len(pids) == 0 {
-			return nil
-		}
 		for _, pid := range pids {
 			if err := kill(ctx, pid, dir); err != nil {
 				return err
 			}
+			killed[pid] = true
+		}
+		maps.DeleteFunc(killed, func(pid int, _ bool) bool { return ended(pid, dir) })
+		if len(killed) == 0 {
+			return nil
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
+			pids := slices.Sorted(maps.Keys(killed))
 			return fmt.Errorf("end processes %v of %s: %w", pids, dir, context.Cause(ctx))
 		}
 	}
+}
+
+// ended tells whether a process of the lab in dir that was killed is through with it. Linux takes
+// away first the command line and then, thread by thread, what is open: for a while a process that
+// processes no longer knows still listens.
+func ended(pid int, dir string) bool {
+	proc := filepath.Join("/proc", strconv.Itoa(pid))
+	stat, err := os.ReadFile(filepath.Join(proc, "stat"))
+	if err != nil {
+		return true // reaped, or a system without /proc
+	}
+	if line, err := os.ReadFile(filepath.Join(proc, "cmdline")); err == nil && len(line) > 0 {
+		return !runsBelow(string(line), dir) // the id is somebody else's by now
+	}
+	// The state follows the name, which is in parentheses and may hold any character.
+	//
+	// Source: proc_pid_stat(5) of the Linux manual pages.
+	state := strings.TrimSpace(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	threads, err := filepath.Glob(filepath.Join(proc, "task", "*"))
+	return err == nil && strings.HasPrefix(state, "Z") && len(threads) <= 1
 }
 
 // kill ends a process if it still is one of the lab in dir. Where the system has handles for
