@@ -438,7 +438,8 @@ func TestExpect_is_met_by_the_echo_or_a_read(t *testing.T) {
 		u      aci.Update
 		met    bool
 	}{
-		"created, and an event says so":        {aci.StatusCreated, event(created(n())), true},
+		"created, and an event says so":        {aci.StatusCreated, event(created(subnet(web, "10.0.0.1/32", "name", "b"))), true},
+		"created, but by somebody else":        {aci.StatusCreated, event(created(n())), false},
 		"created, and a read finds it":         {aci.StatusCreated, read(n()), true},
 		"created, and a read does not find it": {aci.StatusCreated, read(), false},
 		"created, and it is deleted":           {aci.StatusCreated, event(deleted(n())), false},
