@@ -90,13 +90,18 @@ func (c *Controller) tell(at origin, list []desired.Problem) {
 	}
 	for _, q := range list {
 		k := shown{q.Ref, q.Reason}
-		if c.shown[k]++; c.shown[k] == 1 {
+		c.shown[k]++
+		// A workload with another mistake than before is told; of its many addresses the first
+		// one speaks for all.
+		if first := c.shown[k] == 1; first || at.workload != (desired.Ref{}) && !slices.Contains(old, q) {
+			if first {
+				c.metrics.problem(q.Reason, 1)
+			}
 			if !at.refused { // that is an error, and logged as one
 				c.log.Warn("a person is needed", strings.ToLower(q.Ref.Kind), q.Ref.Namespace+"/"+q.Ref.Name,
 					"reason", q.Reason, "err", q.Message)
 			}
 			c.cluster.Note(q.Ref, true, q.Reason, q.Message)
-			c.metrics.problem(q.Reason, 1)
 		}
 	}
 	for _, q := range old {
