@@ -126,8 +126,11 @@ func (d *differ) fate(e aci.ExtEPG) fate {
 		d.problem(aci.Place{ExtEPG: e}, ReasonForeignOwner,
 			"%s: managed by Nexus Dashboard Orchestrator (extMngdBy %s), not written", e, g.ExtMngdBy)
 	case d.have.Expected(e.DN()) == aci.StatusDeleted:
-	case exists && g.Revived && g.Mark.Value == "" && d.have.Last(e) == observed.Foreign:
+	case exists && g.Revived && g.Mark.Value == "" && d.have.Last(e) == observed.Foreign && !(g.Judged && used(g)):
 		f = leaving
+		if d.inDomain(e) {
+			d.epgs[e] = struct{}{}
+		}
 	case exists:
 		f = ready
 	case d.have.Expected(e.DN()) == aci.StatusCreated:
@@ -147,10 +150,23 @@ func (d *differ) fate(e aci.ExtEPG) fate {
 	return f
 }
 
+// used reports whether an EPG that was read holds more than our subnets.
+func used(g observed.ExtEPG) bool { return len(g.Foreign) > 0 || len(g.Residue) > 0 }
+
+// problem tells those who want a place of one there. Places of other domains have a writer of
+// their own, who tells theirs.
 func (d *differ) problem(at aci.Place, reason, format string, args ...any) {
+	if d.inDomain(at.ExtEPG) {
+		d.tell(at, d.workloads(at), reason, format, args...)
+	}
+}
+
+func (d *differ) tell(at aci.Place, whom []desired.Ref, reason, format string, args ...any) {
 	msg := fmt.Sprintf(format, args...)
-	for _, w := range d.workloads(at) {
-		d.plan.Problems[at] = append(d.plan.Problems[at], desired.Problem{Ref: w, Reason: reason, Message: msg})
+	for _, w := range whom {
+		if q := (desired.Problem{Ref: w, Reason: reason, Message: msg}); !slices.Contains(d.plan.Problems[at], q) {
+			d.plan.Problems[at] = append(d.plan.Problems[at], q)
+		}
 	}
 }
 
@@ -254,16 +270,19 @@ func (d *differ) deleteEPG(e aci.ExtEPG, g observed.ExtEPG, reason Reason) {
 }
 
 // mayLeave reports whether an address can leave where it is: nobody claims it, or somebody
-// who does can take it.
+// who does can take it, in this domain first.
 func (d *differ) mayLeave(p netip.Prefix) bool {
 	claimants := d.want.Claimants(p)
 	if len(claimants) == 0 {
 		return true
 	}
-	if w, ok := d.winner(p); ok {
+	if w, ok := d.winner(p, d.domain); ok {
 		return d.canTake(w, p)
 	}
-	return slices.ContainsFunc(claimants, func(e aci.ExtEPG) bool { return d.canTake(e, p) })
+	return slices.ContainsFunc(claimants, func(e aci.ExtEPG) bool {
+		w, ok := d.winner(p, d.have.Domain(e.L3Out))
+		return ok && d.canTake(w, p)
+	})
 }
 
 // canTake reports whether p is in e or can be put there.
@@ -272,21 +291,18 @@ func (d *differ) canTake(e aci.ExtEPG, p netip.Prefix) bool {
 		return true
 	}
 	f := d.fate(e)
-	if d.inDomain(e) {
-		_, bar := d.bar(e, p)
-		return (f == ready || f == created) && !bar
-	}
-	return f == ready || f == created
+	_, bar := d.bar(e, p)
+	return (f == ready || f == created) && !bar
 }
 
-// winner is the claimant of p in this domain that has it: the one that holds our marked
-// subnet already, else the one with the oldest workload.
-func (d *differ) winner(p netip.Prefix) (aci.ExtEPG, bool) {
+// winner is the claimant of p in a domain that has it: the one that holds our marked subnet
+// already, else the one with the oldest workload.
+func (d *differ) winner(p netip.Prefix, domain aci.DN) (aci.ExtEPG, bool) {
 	var best aci.ExtEPG
 	var bestClaim desired.Claim
 	bestHolds, found := false, false
 	for _, e := range d.want.Claimants(p) {
-		if !d.inDomain(e) || !d.policy.Allow.Allows(e.L3Out) {
+		if d.have.Domain(e.L3Out) != domain || !d.policy.Allow.Allows(e.L3Out) {
 			continue
 		}
 		c, _ := d.want.Claim(aci.Place{ExtEPG: e, Prefix: p})
@@ -310,11 +326,11 @@ func older(a, b desired.Claim) bool {
 	return x.Name < y.Name
 }
 
-// bar finds a foreign subnet with prefix p and import-security in another EPG of the domain:
+// bar finds a foreign subnet with prefix p and import-security in another EPG of the VRF of e:
 // the APIC would accept ours and then program neither (F0467).
 func (d *differ) bar(e aci.ExtEPG, p netip.Prefix) (aci.ExtEPG, bool) {
 	for _, h := range d.have.Holders(p) {
-		if h == e || !d.inDomain(h) {
+		if h == e || d.have.Domain(h.L3Out) != d.have.Domain(e.L3Out) {
 			continue
 		}
 		n, _ := d.have.Subnet(aci.Place{ExtEPG: h, Prefix: p})
@@ -330,7 +346,7 @@ func (d *differ) prefix(p netip.Prefix) {
 	if d.have.Pending(p) {
 		return // an event or a read will bring it here again
 	}
-	winner, won := d.winner(p)
+	winner, won := d.winner(p, d.domain)
 	left := true // nothing of ours stays elsewhere in the domain
 	for _, h := range d.have.Holders(p) {
 		if d.inDomain(h) && !(won && h == winner) {
@@ -351,8 +367,8 @@ func (d *differ) prefix(p netip.Prefix) {
 	place := aci.Place{ExtEPG: winner, Prefix: p}
 	if n, there := d.have.Subnet(place); there {
 		d.keep(place, n)
-	} else if left {
-		d.enter(place)
+	} else {
+		d.enter(place, left)
 	}
 }
 
@@ -372,15 +388,18 @@ func (d *differ) leave(h aci.ExtEPG, p netip.Prefix) bool {
 		reason = Moved
 	}
 	switch {
-	case d.want.Held(p), d.policy.UpsertOnly && reason != Moved:
+	case d.policy.UpsertOnly && reason != Moved:
+		return false
+	case d.want.Held(p):
+		d.stays(p, h, "stays in %s while it is not known to whom a Pod or Service with this address belongs", h)
 		return false
 	case !d.mayLeave(p):
-		for _, e := range d.want.Claimants(p) {
-			d.problem(aci.Place{ExtEPG: e, Prefix: p}, ReasonMoveWaits,
-				"%s stays in %s until %s can take it", p.Addr(), h, e)
-		}
+		d.stays(p, h, "stays in %s until its new place can take it", h)
 		return false
 	case d.fate(h) != ready:
+		if d.fate(h) == barred {
+			d.stays(p, h, "stays in %s, which must not be written", h)
+		}
 		return false
 	case !n.Mark.Read:
 		d.reads[n.DN] = struct{}{}
@@ -392,6 +411,17 @@ func (d *differ) leave(h aci.ExtEPG, p netip.Prefix) bool {
 	return true
 }
 
+// stays tells those who claim p elsewhere why it does not leave h. While it is not known whether
+// the new place can take it, nothing is told yet.
+func (d *differ) stays(p netip.Prefix, h aci.ExtEPG, format string, args ...any) {
+	for _, e := range d.want.Claimants(p) {
+		if e != h && d.fate(e) != unsure {
+			d.tell(aci.Place{ExtEPG: h, Prefix: p}, d.workloads(aci.Place{ExtEPG: e, Prefix: p}),
+				ReasonMoveWaits, "%s "+format, append([]any{p.Addr()}, args...)...)
+		}
+	}
+}
+
 // keep looks after a claimed subnet that is there.
 func (d *differ) keep(place aci.Place, n observed.Subnet) {
 	claim, _ := d.want.Claim(place)
@@ -399,6 +429,10 @@ func (d *differ) keep(place aci.Place, n observed.Subnet) {
 	change := Change{Action: Update, Place: place, DN: n.DN, Reason: Drifted, By: claim.By, For: claim.Workloads}
 	switch {
 	case n.Mark.Value == owner.Mark(n.DN):
+		if h, bar := d.bar(place.ExtEPG, place.Prefix); bar {
+			d.problem(place, ReasonConflict,
+				"%s is in %s of the same VRF, too, as a subnet that is not ours: the APIC programs only one of them", place.Prefix.Addr(), h)
+		}
 		change.Attrs, change.Before = map[string]string{}, map[string]string{}
 		if names := names(claim.By); !slices.Contains(names, n.Name) {
 			change.Attrs["name"], change.Before["name"] = names[0], n.Name
@@ -432,8 +466,8 @@ func (d *differ) keep(place aci.Place, n observed.Subnet) {
 	d.plan.Changes = append(d.plan.Changes, change)
 }
 
-// enter creates a claimed subnet that is not there.
-func (d *differ) enter(place aci.Place) {
+// enter creates a claimed subnet that is not there, once it left where it was.
+func (d *differ) enter(place aci.Place, left bool) {
 	f := d.fate(place.ExtEPG)
 	if f != ready && f != created {
 		return
@@ -441,6 +475,9 @@ func (d *differ) enter(place aci.Place) {
 	if h, bar := d.bar(place.ExtEPG, place.Prefix); bar {
 		d.problem(place, ReasonConflict,
 			"%s is in %s of the same VRF as a subnet that is not ours: the APIC would program neither", place.Prefix.Addr(), h)
+		return
+	}
+	if !left {
 		return
 	}
 	claim, _ := d.want.Claim(place)
