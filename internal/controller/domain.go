@@ -58,7 +58,9 @@ func (c *Controller) mark(places []aci.Place) {
 		case p.Prefix.IsValid():
 			c.markPrefix(p)
 		default:
-			c.watch(p.L3Out)
+			if c.want.Named(p.ExtEPG) {
+				c.watch(p.L3Out)
+			}
 			c.dirty(p.ExtEPG, p)
 			for q := range c.want.Places(p.ExtEPG) {
 				if q.Prefix.IsValid() {

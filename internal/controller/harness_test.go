@@ -67,12 +67,13 @@ type world struct {
 	mu sync.Mutex
 	// mu guards the fields below.
 	log    bytes.Buffer
-	told   []string       // "Reason Kind ns/name", in order
-	flying map[string]int // VRF -> POSTs being answered
-	most   int            // POSTs that were answered at the same time
-	late   time.Duration  // until the answer to a POST that was carried out
+	told   []string          // "Reason Kind ns/name", in order
+	flying map[string]int    // VRF -> POSTs being answered
+	most   int               // POSTs that were answered at the same time
+	first  func()            // run once, before the next POST is carried out
+	late   time.Duration     // until the answer to a POST that was carried out
 	deny   map[string]string // part of a body -> what the APIC says to refuse it
-	broken []string       // laws that were
+	broken []string          // laws that were
 }
 
 // bubble runs f with a fake clock, after the controller has taken control of an empty cluster.
@@ -155,7 +156,8 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	w.mu.Lock()
-	late := w.late
+	first, late := w.first, w.late
+	w.first = nil
 	for part, text := range w.deny {
 		if strings.Contains(string(body), part) {
 			w.fault(apicsim.Fault{Match: "^POST " + r.URL.Path, Status: 400, Code: "120", Text: text})
@@ -163,6 +165,9 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 		}
 	}
 	w.mu.Unlock()
+	if first != nil {
+		first()
+	}
 	if late == 0 {
 		w.sim.ServeHTTP(rw, r)
 		return
@@ -399,14 +404,17 @@ func (w *world) makeL3Out(l string) {
 		l, w.opts.vrfs[l]))
 }
 
-// set makes the object at path if need be, and sets attributes written as `"k":"v"`.
+// set makes the EPG or address at path, and the EPG around it, if need be, and sets attributes
+// written as `"k":"v"`.
 func (w *world) set(path, attrs string) {
 	w.t.Helper()
-	class := "l3extSubnet"
-	if strings.Count(path, "/") == 1 {
-		class = "l3extInstP"
+	p := strings.SplitN(path, "/", 3)
+	body := fmt.Sprintf(`{"l3extInstP":{"attributes":{"name":%q,%s}}}`, p[1], attrs)
+	if len(p) == 3 {
+		body = fmt.Sprintf(`{"l3extInstP":{"attributes":{"name":%q},"children":[{"l3extSubnet":{"attributes":{"ip":"%s/32",%s}}}]}}`,
+			p[1], p[2], attrs)
 	}
-	w.hand(dn(path), fmt.Sprintf(`{%q:{"attributes":{%s}}}`, class, attrs))
+	w.hand(dn(p[0]), body)
 }
 
 // child makes a child of the object at path.
@@ -565,6 +573,37 @@ func (w *world) wantPosts(n int) {
 	if got := w.posts(); len(got) != n {
 		w.t.Fatalf("%d POSTs at %s, want %d:\n%s", len(got), clock(), n, bodies(got))
 	}
+}
+
+// order is where the writes since the last forget went, in order: "a 500, a 200, b 200".
+func (w *world) order() string {
+	var out []string
+	for _, p := range w.posts() {
+		l, _ := aci.L3OutOf(aci.DN(strings.TrimSuffix(strings.TrimPrefix(p.Path, "/api/mo/"), ".json")))
+		out = append(out, fmt.Sprintf("%s %d", l.Name, p.Status))
+	}
+	return strings.Join(out, ", ")
+}
+
+func (w *world) wantOrder(want string) {
+	w.t.Helper()
+	if got := w.order(); got != want {
+		w.t.Fatalf("POSTs went %q, want %q:\n%s", got, want, bodies(w.posts()))
+	}
+}
+
+// answerLate delays the answers to POSTs by d, after they were carried out.
+func (w *world) answerLate(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.late = d
+}
+
+// beforePost runs f when the next POST has come, before it is carried out.
+func (w *world) beforePost(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.first = f
 }
 
 // bodies prints requests for people.
