@@ -88,12 +88,13 @@ func addTwins(flags *pflag.FlagSet) {
 	flags.VisitAll(func(f *pflag.Flag) { f.Usage += " [" + twin(f.Name) + "]" })
 }
 
-// readTwins sets the flags that were not given from their environment twins.
+// readTwins sets the flags that were not given from their environment twins. An empty one is
+// none, as a manifest that leaves a value open means it.
 func readTwins(flags *pflag.FlagSet) error {
 	var err error
 	flags.VisitAll(func(f *pflag.Flag) {
-		v, ok := os.LookupEnv(twin(f.Name))
-		if f.Changed || !ok || err != nil {
+		v := os.Getenv(twin(f.Name))
+		if f.Changed || v == "" || err != nil {
 			return
 		}
 		if e := flags.Set(f.Name, v); e != nil {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
+	"net"
 	"net/url"
 	"os"
 	"strconv"
@@ -112,8 +114,14 @@ func (c *config) check(stderr io.Writer) (settings, error) {
 	if c.resyncInterval < 10*time.Second {
 		return s, fmt.Errorf("--resync-interval: %v is less than 10s, which would load the APIC for nothing", c.resyncInterval)
 	}
-	if c.apicRate <= 0 {
+	if !(c.apicRate > 0) || math.IsInf(c.apicRate, 0) { // NaN is neither
 		return s, fmt.Errorf("--apic-rate: %v is not a rate", c.apicRate)
+	}
+	if err := checkListener("--metrics-bind-address", c.metricsAddress); err != nil {
+		return s, err
+	}
+	if err := checkListener("--health-probe-bind-address", c.probeAddress); err != nil {
+		return s, err
 	}
 	s.apic.Rate = c.apicRate
 	s.apic.Logger = slog.New(s.log)
@@ -126,6 +134,21 @@ func oneOf(flag, value, first, second string) (bool, error) {
 		return false, fmt.Errorf("%s: %q is neither %s nor %s", flag, value, first, second)
 	}
 	return value == second, nil
+}
+
+// checkListener checks what can be told of an address before it is listened on.
+func checkListener(flag, address string) error {
+	if address == "0" {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %q is neither 0 nor an address such as :8080 or 127.0.0.1:8080", flag, address)
+	}
+	return nil
 }
 
 // readEnv reads how the APIC is reached, which is never a flag: flags show in process lists.
@@ -153,8 +176,11 @@ func (s *settings) readEnv() error {
 		return errors.New("ACI_PASSWORD and ACI_PASSWORD_FILE are both set: give one")
 	}
 	if s.apic.PasswordFile != "" {
-		if _, err := os.Stat(s.apic.PasswordFile); err != nil {
+		switch b, err := os.ReadFile(s.apic.PasswordFile); {
+		case err != nil:
 			return fmt.Errorf("ACI_PASSWORD_FILE: %w", err)
+		case strings.TrimSpace(string(b)) == "":
+			return fmt.Errorf("ACI_PASSWORD_FILE: %s is empty", s.apic.PasswordFile)
 		}
 	}
 	skip := false

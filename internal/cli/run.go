@@ -54,7 +54,7 @@ The APIC is reached as the environment says:
   ACI_CERT_FINGERPRINT      SHA-256 of the certificate itself; without either the system's roots decide
   ACI_INSECURE_SKIP_VERIFY  true: trust any certificate (warns)
 
-Every flag has an environment twin, named behind it; a flag beats its twin.`,
+Every flag has an environment twin, named behind it; a flag beats its twin, and an empty twin is none.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := readTwins(cmd.Flags()); err != nil {
@@ -192,7 +192,7 @@ func newManager(cfg *rest.Config, c config, log logr.Logger) (manager.Manager, e
 		GracefulShutdownTimeout:       new(shutdownTimeout),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("set up: %w", err)
+		return nil, fmt.Errorf("set up for the cluster at %s: %w", cfg.Host, err)
 	}
 	return mgr, nil
 }
