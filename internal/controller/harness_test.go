@@ -191,19 +191,23 @@ func (w *world) refuse(part, text string) {
 	}
 }
 
-var markedSubnet = regexp.MustCompile(`(?m)^uni/tn-T/out-(\w+)/instP-(\w+)/extsubnet-\[([^]]+)\]/annotationKey-\[aci-sync\] .*value="` + string(owner) + ` `)
-
 func (w *world) checkUnique() {
 	dump := w.sim.Dump("uni/tn-T")
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	at := map[string]string{}
-	for _, m := range markedSubnet.FindAllStringSubmatch(dump, -1) {
-		key := w.opts.vrfs[m[1]] + " " + m[3]
-		if at[key] != "" {
-			w.broken = append(w.broken, fmt.Sprintf("%s of VRF %s is in %s and %s", m[3], w.opts.vrfs[m[1]], at[key], m[2]))
+	at := map[string]aci.ExtEPG{}
+	for line := range strings.Lines(dump) {
+		bearer, mark, ok := strings.Cut(line, "/annotationKey-[aci-sync] ")
+		e, rest, _ := aci.ExtEPGOf(aci.DN(bearer))
+		ip, isSubnet := aci.SubnetIP(rest)
+		if !ok || !isSubnet || !strings.Contains(mark, `value="`+string(owner)+` `) {
+			continue
 		}
-		at[key] = m[2]
+		key := w.opts.vrfs[e.L3Out.Name] + " " + ip
+		if other, twice := at[key]; twice {
+			w.broken = append(w.broken, fmt.Sprintf("%s of VRF %s is in %s and %s at %s", ip, w.opts.vrfs[e.L3Out.Name], other, e, clock()))
+		}
+		at[key] = e
 	}
 }
 
@@ -346,11 +350,15 @@ func (w *world) annotate(name, annotation string) {
 // pods makes Pods of a Deployment, named after their addresses.
 func (w *world) pods(deployment string, ips ...string) {
 	for _, ip := range ips {
-		p := &corev1.Pod{ObjectMeta: owned("pod-"+ip, desired.KindReplicaSet, deployment+"-rs")}
-		p.UID += types.UID("-" + deployment)
-		p.Status.PodIPs = []corev1.PodIP{{IP: ip}}
-		w.fold(desired.KindPod, p.Name, p)
+		w.podNamed(deployment, "pod-"+ip, ip)
 	}
+}
+
+func (w *world) podNamed(deployment, name, ip string) {
+	p := &corev1.Pod{ObjectMeta: owned(name, desired.KindReplicaSet, deployment+"-rs")}
+	p.UID += types.UID("-" + deployment)
+	p.Status.PodIPs = []corev1.PodIP{{IP: ip}}
+	w.fold(desired.KindPod, name, p)
 }
 
 // unpod deletes Pods.
@@ -458,6 +466,11 @@ func (w *world) fault(f apicsim.Fault) {
 	if err := w.sim.AddFault(f); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// failing is a fault of all full reads of an L3Out, named as in its DN.
+func failing(rn string) apicsim.Fault {
+	return apicsim.Fault{Match: "GET .*/" + rn + `\.json.*page=0`, Times: -1, Status: 503}
 }
 
 // postFault arms a fault of POSTs to L3Outs, of all of them when times is negative.

@@ -1,0 +1,128 @@
+package controller_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/haystacknetworks/aci-sync/internal/apicsim"
+)
+
+func TestAnHourWithoutAPIC(t *testing.T) {
+	for name, f := range map[string]apicsim.Fault{
+		"connections break":         {Hangup: true},
+		"the web server says 503":   {Status: 503},
+		"it is slow and says 503":   {Status: 503, Delay: 20 * time.Second},
+		"writes fail, reads do not": {Match: `^POST /api/mo`, Status: 503},
+		"reads fail, writes do not": {Match: `^GET /api`, Status: 503},
+		"every session is refused":  {Match: `/api/(mo|class)|subscription`, Status: 403, Code: "403", Text: "Token was invalid (Error: Token timeout)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, options{}, func(w *world) {
+				w.deploy("web", "a/web", "10.0.0.1")
+				w.deploy("api", "c/api", "10.0.0.2")
+				w.sleep(time.Minute)
+				w.forget()
+				f.Times = -1
+				w.fault(f)
+				w.sim.CloseSockets()
+				for i := range 720 { // a Pod comes and goes every five seconds
+					ip := fmt.Sprintf("10.1.%d.%d", i/250, i%250)
+					w.pods("web", ip)
+					w.sleep(5 * time.Second)
+					w.unpod(ip)
+				}
+				if n := w.loop.Remembered()["dirty"]; n > 20 {
+					t.Errorf("%d places are dirty", n)
+				}
+				n, logged := len(w.requests()), strings.Count(w.logged(), "\n")
+				t.Logf("%d requests, %d log lines", n, logged)
+				if n > 1500 {
+					t.Errorf("%d requests in an hour", n)
+				}
+				if logged > 1500 {
+					t.Errorf("%d log lines in an hour", logged)
+				}
+				w.pods("web", "10.0.0.3")
+				w.unpod("10.0.0.1")
+				w.remove(dn("c/api/10.0.0.2"))
+				w.sim.ClearFaults()
+				recovery := time.Minute + 30*time.Second
+				if strings.Contains(name, "session") {
+					recovery = 35 * time.Minute // logins that do not help become rare, so that no account is locked
+				}
+				w.sleep(recovery)
+				w.want("a/web*: 10.0.0.3*", "c/api*: 10.0.0.2*")
+			})
+		})
+	}
+}
+
+func TestWrongCredentialsBackOffHard(t *testing.T) {
+	bubble(t, options{password: "wrong", stopped: true}, func(w *world) {
+		w.deploy("web", "a/web", "10.0.0.1")
+		w.run()
+		w.sleep(2 * time.Hour)
+		logins := 0
+		for _, r := range w.requests() {
+			if r.Path == "/api/aaaLogin.json" {
+				logins++
+			}
+		}
+		if n := len(w.requests()); logins < 3 || logins > 12 || n > logins {
+			t.Errorf("%d logins in two hours, %d requests", logins, n)
+		}
+		w.want()
+	})
+}
+
+func TestALostSessionIsRenewed(t *testing.T) {
+	bubble(t, options{}, func(w *world) {
+		w.deploy("web", "a/web", "10.0.0.1", "10.0.0.2")
+		w.sleep(time.Minute)
+		w.sim.ExpireSessions()
+		w.remove(dn("a/web/10.0.0.2"))
+		w.pods("web", "10.0.0.3")
+		w.sleep(10 * time.Second)
+		w.want("a/web*: 10.0.0.1* 10.0.0.2* 10.0.0.3*")
+	})
+}
+
+func TestDriftDuringAGapIsRepaired(t *testing.T) {
+	bubble(t, options{}, func(w *world) {
+		w.deploy("web", "a/web", "10.0.0.1", "10.0.0.2")
+		w.deploy("db", "b/db", "10.0.0.9")
+		w.sleep(time.Minute)
+		w.forget()
+		w.sim.CloseSockets()
+		w.remove(dn("a/web/10.0.0.2"))
+		w.remove(dn("b/db"))
+		w.sleep(5 * time.Second)
+		w.want("a/web*: 10.0.0.1* 10.0.0.2*", "b/db*: 10.0.0.9*")
+		w.wantPosts(2)
+	})
+}
+
+func TestADayOfChurnLeavesNothingBehind(t *testing.T) {
+	bubble(t, options{}, func(w *world) {
+		for i := range 200 {
+			name, epg := fmt.Sprintf("w%d", i), fmt.Sprintf("%s/e%d", []string{"a", "b", "c", "new"}[i%4], i)
+			w.deploy(name, epg, "10.0.0.1", "10.0.0.2")
+			w.sleep(time.Minute)
+			w.undeploy(name, "10.0.0.1", "10.0.0.2")
+			w.sleep(time.Minute)
+		}
+		w.want()
+		w.forget()
+		w.sleep(time.Hour)
+		if n := w.reads("/api/mo/uni/tn-T"); n != 0 {
+			t.Errorf("%d reads of L3Outs that nobody names", n)
+		}
+		for what, n := range w.loop.Remembered() {
+			if n != 0 {
+				t.Errorf("%d %s are kept in mind", n, what)
+			}
+		}
+	})
+}
