@@ -203,6 +203,8 @@ func (d *differ) epg(e aci.ExtEPG) {
 		if !d.want.Named(e) {
 			d.deleteEPG(e, g, Unclaimed)
 		}
+	case !g.Mark.Read && g.Annotation == d.policy.Owner.Annotation():
+		d.reads[dn] = struct{}{} // made just now, by who was leader before
 	case g.Mark.Value == "" && (g.Revived || d.have.Recorded(e) && d.leftByUs(e, g)):
 		if !g.Mark.Read {
 			d.reads[dn] = struct{}{}
@@ -447,7 +449,10 @@ func (d *differ) keep(place aci.Place, n observed.Subnet) {
 		if len(change.Attrs) == 0 {
 			return
 		}
-	case n.Mark.Value == "" && n.Annotation == owner.Annotation():
+	case n.Annotation == owner.Annotation() && (n.Mark.Value == "" || !n.Mark.Read):
+		if d.elsewhere(place) {
+			return // it is ours again when that has left
+		}
 		change.Mark, change.Reason = true, Unmarked
 	case !n.Scope.Contains(aci.Scope{"import-security"}):
 		d.problem(place, ReasonNotClassify,
@@ -464,6 +469,14 @@ func (d *differ) keep(place aci.Place, n observed.Subnet) {
 		return
 	}
 	d.plan.Changes = append(d.plan.Changes, change)
+}
+
+// elsewhere reports whether one of ours with the prefix of place is in another EPG of the domain.
+func (d *differ) elsewhere(place aci.Place) bool {
+	return slices.ContainsFunc(d.have.Holders(place.Prefix), func(h aci.ExtEPG) bool {
+		n, _ := d.have.Subnet(aci.Place{ExtEPG: h, Prefix: place.Prefix})
+		return h != place.ExtEPG && d.inDomain(h) && n.Mark.Value == d.policy.Owner.Mark(n.DN)
+	})
 }
 
 // enter creates a claimed subnet that is not there, once it left where it was.

@@ -259,7 +259,18 @@ func objects(t *testing.T, text string) []aci.MO {
 	return out
 }
 
-func foldYAML(t *testing.T, s *desired.State, doc string) {
+func service(ip string) *corev1.Service {
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "new"},
+		Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, Selector: map[string]string{"app": "web"}},
+		Status: corev1.ServiceStatus{LoadBalancer: corev1.LoadBalancerStatus{
+			Ingress: []corev1.LoadBalancerIngress{{IP: ip}},
+		}},
+	}
+}
+
+// foldYAML folds one object; a mistake in it is one of the test.
+func foldYAML(t testing.TB, s *desired.State, doc string) {
 	t.Helper()
 	var head struct {
 		metav1.TypeMeta   `json:",inline"`

@@ -141,9 +141,10 @@ func (p Plan) Posts(owner aci.Owner) []Post {
 	}
 	var posts []Post
 	for round, byEPG := range rounds {
-		// What goes whole, or only lets go, comes first: it takes nothing from anybody.
+		// EPGs that are new come first, so that no address leaves for one that the APIC refuses;
+		// then what only lets go, for it takes nothing from anybody.
 		epgs := slices.SortedFunc(maps.Keys(byEPG), func(a, b aci.ExtEPG) int {
-			return cmp.Or(cmp.Compare(creates(byEPG[a]), creates(byEPG[b])), a.Compare(b))
+			return cmp.Or(cmp.Compare(rank(byEPG[a]), rank(byEPG[b])), a.Compare(b))
 		})
 		for _, e := range epgs {
 			for chunk := range chunks(byEPG[e]) {
@@ -154,11 +155,17 @@ func (p Plan) Posts(owner aci.Owner) []Post {
 	return posts
 }
 
-func creates(list []Change) int {
-	if slices.ContainsFunc(list, func(c Change) bool { return c.Action == Create }) {
-		return 1
+func rank(list []Change) int {
+	rank := 1
+	for _, c := range list {
+		switch {
+		case c.Action == Create && !c.Place.Prefix.IsValid():
+			return 0
+		case c.Action == Create:
+			rank = 2
+		}
 	}
-	return 0
+	return rank
 }
 
 // chunks cuts the changes of one EPG into pieces of MaxChanges subnets, the EPG itself first.
