@@ -23,7 +23,7 @@ import (
 	"github.com/haystacknetworks/aci-sync/internal/desired"
 )
 
-var histories = flag.Int("histories", 40, "how many random histories to fold")
+var histories = flag.Int("histories", 30, "how many random histories to fold")
 
 // TestState_follows_its_definition folds random histories of a small cluster. The news of one
 // object come in order, those of several in any. After each, the State answers what the

@@ -35,13 +35,15 @@ const (
 //	absent, other cluster's| create                         | -
 //	bears our mark         | -                              | delete if nothing but ours is in it
 //	lost our mark          | mark alone (Unmarked)          | as to the left, then by its mark
-//	revived by our POST    | mark alone; delete if it was foreign and holds only ours
+//	revived by our POST    | mark alone; if it was foreign and holds only ours, delete
+//	looks like ours, unread| read
 //	foreign                | -                              | -
 //
 //	subnet, by prefix      | claimed, and the claim wins    | not claimed in this EPG, or lost
 //	absent                 | create (Claimed, Restored)     | -
 //	bears our mark         | put back name and scope flags  | delete, unless held or its new place cannot take it
-//	our annotation, no mark| mark alone (Unmarked)          | -
+//	our annotation, no mark| mark alone (Unmarked), if none | -
+//	                       | of ours is elsewhere in the VRF|
 //	foreign                | use it as it is                | -
 //
 // Whatever is paused, not allowed, managed elsewhere, in doubt, or under way already is left.
@@ -450,7 +452,7 @@ func (d *differ) keep(place aci.Place, n observed.Subnet) {
 			return
 		}
 	case n.Annotation == owner.Annotation() && (n.Mark.Value == "" || !n.Mark.Read):
-		if d.elsewhere(place) {
+		if n.Mark.Read && d.elsewhere(place) {
 			return // it is ours again when that has left
 		}
 		change.Mark, change.Reason = true, Unmarked

@@ -19,7 +19,7 @@ import (
 	"github.com/haystacknetworks/aci-sync/internal/plan"
 )
 
-var worlds = flag.Int("worlds", 300, "how many random worlds to bring in order")
+var worlds = flag.Int("worlds", 120, "how many random worlds to bring in order")
 
 // TestDiff_keeps_its_laws brings random fabrics to what random clusters want, and holds every
 // step against what is promised of all of them.
