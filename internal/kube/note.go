@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -68,5 +69,5 @@ func (n *Notes) Note(to desired.Ref, warning bool, reason, message string) {
 	if warning {
 		kind = corev1.EventTypeWarning
 	}
-	n.recorder.Event(regarding, kind, reason, message[:min(len(message), maxNote)])
+	n.recorder.Event(regarding, kind, reason, strings.ToValidUTF8(message[:min(len(message), maxNote)], ""))
 }

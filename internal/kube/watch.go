@@ -61,7 +61,8 @@ func Watch(ctx context.Context, c cache.Cache, namespaces bool, sink Sink) error
 	}
 	var synced []toolscache.InformerSynced
 	for _, w := range watched {
-		informer, err := c.GetInformer(ctx, w.obj)
+		// They sync side by side; the wait for all of them comes below.
+		informer, err := c.GetInformer(ctx, w.obj, cache.BlockUntilSynced(false))
 		if err != nil {
 			return fmt.Errorf("watch %ss: %w", w.kind, err)
 		}

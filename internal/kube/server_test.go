@@ -1,0 +1,460 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+
+	"github.com/haystacknetworks/aci-sync/internal/desired"
+)
+
+// server is a namespace on a real API server.
+type server struct {
+	cfg    *rest.Config
+	client *kubernetes.Clientset
+	ns     string
+}
+
+// newServer uses the control plane that test/labctl run lends.
+func newServer(t *testing.T) server {
+	t.Helper()
+	file := os.Getenv("ACI_SYNC_LAB_KUBECONFIG")
+	if file == "" {
+		t.Skip("needs a control plane: go run ./test/labctl run -- go test ./internal/kube")
+	}
+	cfg, err := clientcmd.BuildConfigFromFlags("", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.QPS = -1
+	c, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns, err := c.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "kube-", Labels: map[string]string{"team": "net"}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.CoreV1().Namespaces().Delete(context.WithoutCancel(t.Context()), ns.Name, metav1.DeleteOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+	s := server{cfg, c, ns.Name}
+	eventually(t, func() error {
+		_, err := c.CoreV1().ServiceAccounts(s.ns).Get(t.Context(), "default", metav1.GetOptions{})
+		return err
+	})
+	return s
+}
+
+// eventually tries f until it succeeds.
+func eventually(t *testing.T, f func() error) {
+	t.Helper()
+	deadline := time.NewTimer(60 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := f()
+		if err == nil {
+			return
+		}
+		select {
+		case <-deadline.C:
+			t.Fatal(err)
+		case <-tick.C:
+		}
+	}
+}
+
+func (s server) deployment(t *testing.T, replicas int32) *appsv1.Deployment {
+	t.Helper()
+	const name = "web"
+	app := map[string]string{"app": name}
+	d, err := s.client.AppsV1().Deployments(s.ns).Create(t.Context(), &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{desired.Annotation: "{}", "other": "x"}},
+		Spec: appsv1.DeploymentSpec{
+			Replicas: new(replicas),
+			Selector: &metav1.LabelSelector{MatchLabels: app},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: app},
+				Spec: corev1.PodSpec{
+					TerminationGracePeriodSeconds: new(int64(0)),
+					Containers:                    []corev1.Container{{Name: "app", Image: "registry.example.com/app:1"}},
+				},
+			},
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// newCache runs a cache of what CacheOptions keeps.
+func (s server) newCache(t *testing.T) cache.Cache {
+	t.Helper()
+	return s.newCacheAs(t, s.cfg)
+}
+
+// newCacheAs lets somebody else list and watch; what the API has is known already.
+func (s server) newCacheAs(t *testing.T, cfg *rest.Config) cache.Cache {
+	t.Helper()
+	h, err := rest.HTTPClientFor(s.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mapper, err := apiutil.NewDynamicRESTMapper(s.cfg, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{appsv1.AddToScheme, corev1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	metav1.AddToGroupVersion(scheme, metav1.Unversioned)
+	o := CacheOptions()
+	o.Scheme, o.Mapper = scheme, mapper
+	c, err := cache.New(cfg, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		if err := c.Start(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		ended.Wait()
+	})
+	return c
+}
+
+// view is the cluster as a sink was told, of one namespace.
+type view struct {
+	ns string
+
+	mu     sync.Mutex // guards the fields below
+	now    map[desired.Ref]metav1.Object
+	gone   map[desired.Ref]int
+	synced []int // how many objects were there at each call of Synced
+}
+
+func newView(ns string) *view {
+	return &view{ns: ns, now: map[desired.Ref]metav1.Object{}, gone: map[desired.Ref]int{}}
+}
+
+// Fold takes what concerns the namespace.
+func (v *view) Fold(r desired.Ref, obj metav1.Object) {
+	if r.Namespace != v.ns && (r.Kind != desired.KindNamespace || r.Name != v.ns) {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if obj == nil {
+		delete(v.now, r)
+		v.gone[r]++
+		return
+	}
+	v.now[r] = obj
+}
+
+// Synced notes how much was there.
+func (v *view) Synced() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.synced = append(v.synced, len(v.now))
+}
+
+func (v *view) kinds() map[string]int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	n := map[string]int{}
+	for r := range v.now {
+		n[r.Kind]++
+	}
+	return n
+}
+
+func (v *view) has(kind, name string) metav1.Object {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	ns := v.ns
+	if kind == desired.KindNamespace {
+		ns = ""
+	}
+	return v.now[desired.Ref{Kind: kind, Namespace: ns, Name: name}]
+}
+
+func TestWatch_tells_of_all_that_is_there_before_Synced_and_then_of_what_happens(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.deployment(t, 2)
+	_, err := s.client.CoreV1().Services(s.ns).Create(t.Context(), &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "web"},
+		Spec: corev1.ServiceSpec{
+			Type: corev1.ServiceTypeLoadBalancer, Selector: map[string]string{"app": "web"}, Ports: []corev1.ServicePort{{Port: 80}},
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error {
+		pods, err := s.client.CoreV1().Pods(s.ns).List(t.Context(), metav1.ListOptions{})
+		if err == nil && len(pods.Items) != 2 {
+			err = fmt.Errorf("%d Pods", len(pods.Items))
+		}
+		return err
+	})
+
+	v := newView(s.ns)
+	if err := Watch(t.Context(), s.newCache(t), true, v); err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]int{"Namespace": 1, "Deployment": 1, "ReplicaSet": 1, "Pod": 2, "Service": 1}
+	if d := cmp.Diff(all, v.kinds()); d != "" {
+		t.Errorf("when synced (-want +got)\n%s", d)
+	}
+	if d := cmp.Diff([]int{6}, v.synced); d != "" {
+		t.Errorf("objects at each Synced (-want +got)\n%s", d)
+	}
+	if ns := v.has(desired.KindNamespace, s.ns); ns == nil || ns.GetLabels()["team"] != "net" {
+		t.Errorf("namespace %v", ns)
+	}
+	d, _ := v.has(desired.KindDeployment, "web").(*appsv1.Deployment)
+	if d == nil || d.Annotations[desired.Annotation] != "{}" || len(d.Annotations) != 1 || d.Spec.Template.Labels["app"] != "web" ||
+		len(d.Spec.Template.Spec.Containers) != 0 || len(d.ManagedFields) != 0 {
+		t.Errorf("the Deployment is kept as %+v", d)
+	}
+
+	// Addresses come with updates.
+	eventually(t, func() error {
+		svc, _ := v.has(desired.KindService, "web").(*corev1.Service)
+		if svc == nil || len(svc.Status.LoadBalancer.Ingress) == 0 {
+			return fmt.Errorf("Service is %+v", svc)
+		}
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		for r, obj := range v.now {
+			if p, ok := obj.(*corev1.Pod); ok && len(p.Status.PodIPs) != 2 {
+				return fmt.Errorf("%v has addresses %v", r, p.Status.PodIPs)
+			}
+		}
+		return nil
+	})
+	_, err = s.client.AppsV1().Deployments(s.ns).Patch(t.Context(), "web", types.MergePatchType,
+		[]byte(`{"metadata":{"annotations":{"`+desired.Annotation+`":"new"}}}`), metav1.PatchOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error {
+		if got := v.has(desired.KindDeployment, "web").GetAnnotations()[desired.Annotation]; got != "new" {
+			return fmt.Errorf("annotation is %q", got)
+		}
+		return nil
+	})
+
+	// Everything goes, and each is told of as gone.
+	if err := s.client.AppsV1().Deployments(s.ns).Delete(t.Context(), "web", metav1.DeleteOptions{
+		PropagationPolicy: new(metav1.DeletePropagationBackground),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.client.CoreV1().Services(s.ns).Delete(t.Context(), "web", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error {
+		if d := cmp.Diff(map[string]int{"Namespace": 1}, v.kinds()); d != "" {
+			return fmt.Errorf("still there (-want +got)\n%s", d)
+		}
+		return nil
+	})
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.gone) != 5 || len(v.synced) != 1 {
+		t.Errorf("gone are %v, synced %v", v.gone, v.synced)
+	}
+}
+
+func TestWatch_leaves_namespaces_alone_when_their_labels_do_not_matter(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	v := newView(s.ns)
+	if err := Watch(t.Context(), s.newCache(t), false, v); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(map[string]int{}, v.kinds()); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
+	}
+}
+
+func TestWatch_ends_with_its_context_when_the_caches_do_not_sync(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	v := newView(s.ns)
+	if err := Watch(ctx, s.newCacheAs(t, rest.AnonymousClientConfig(s.cfg)), true, v); err == nil || v.synced != nil {
+		t.Errorf("returned %v after %d calls of Synced, although nothing may be listed", err, len(v.synced))
+	}
+}
+
+func TestClusterID_is_the_UID_of_kube_system(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	ns, err := s.client.CoreV1().Namespaces().Get(t.Context(), "kube-system", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.New(s.cfg, client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ClusterID(t.Context(), c); err != nil || string(got) != string(ns.UID) {
+		t.Errorf("got %q, %v, want %q", got, err, ns.UID)
+	}
+	nobody, err := client.New(rest.AnonymousClientConfig(s.cfg), client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ClusterID(t.Context(), nobody); err == nil || !strings.Contains(err.Error(), "kube-system") {
+		t.Errorf("without rights: %v", err)
+	}
+}
+
+// notes runs Notes.
+func (s server) notes(t *testing.T) *Notes {
+	t.Helper()
+	objects, err := client.New(s.cfg, client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := NewNotes(s.cfg, objects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		if err := n.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		ended.Wait()
+	})
+	return n
+}
+
+// events are those that kubectl describe shows for an object: found by its UID.
+func (s server) events(t *testing.T, uid types.UID) ([]corev1.Event, error) {
+	t.Helper()
+	list, err := s.client.CoreV1().Events(s.ns).List(t.Context(), metav1.ListOptions{FieldSelector: "involvedObject.uid=" + string(uid)})
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(list.Items, func(e corev1.Event) bool { return e.Source.Component != "aci-sync" }), nil
+}
+
+func TestNotes_are_what_kubectl_describe_shows_and_are_counted(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	d := s.deployment(t, 0)
+	n := s.notes(t)
+	r := desired.Ref{Kind: desired.KindDeployment, Namespace: s.ns, Name: "web"}
+	for range 3 {
+		n.Note(r, false, "Synced", "addresses were added")
+	}
+	n.Note(r, true, "InvalidAnnotation", "one mistake")
+	n.Note(r, true, "InvalidAnnotation", "another mistake")
+	n.Note(desired.Ref{Kind: desired.KindDeployment, Namespace: s.ns, Name: "none"}, true, "X", "nobody")
+	n.Note(desired.Ref{Kind: desired.KindPod, Namespace: s.ns, Name: "web"}, true, "X", "nobody")
+	want := []string{
+		"Normal Synced addresses were added 3", "Warning InvalidAnnotation another mistake 1", "Warning InvalidAnnotation one mistake 1",
+	}
+	eventually(t, func() error {
+		list, err := s.events(t, d.UID)
+		if err != nil {
+			return err
+		}
+		var got []string
+		for _, e := range list {
+			got = append(got, fmt.Sprintf("%s %s %s %d", e.Type, e.Reason, e.Message, e.Count))
+		}
+		slices.Sort(got)
+		if diff := cmp.Diff(want, got); diff != "" {
+			return fmt.Errorf("(-want +got)\n%s", diff)
+		}
+		return nil
+	})
+}
+
+// The recorder lets only so many Events of one object pass. What is routine must not use up what
+// a person needs to see.
+func TestNotes_warn_also_after_many_others(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	d := s.deployment(t, 0)
+	n := s.notes(t)
+	r := desired.Ref{Kind: desired.KindDeployment, Namespace: s.ns, Name: "web"}
+	for range 60 {
+		n.Note(r, false, "Synced", "addresses were added")
+	}
+	n.Note(r, true, "InvalidAnnotation", "a mistake")
+	eventually(t, func() error {
+		list, err := s.events(t, d.UID)
+		if err == nil && !slices.ContainsFunc(list, func(e corev1.Event) bool { return e.Message == "a mistake" }) {
+			err = fmt.Errorf("no warning among %d Events", len(list))
+		}
+		return err
+	})
+}
+
+func TestNotes_are_cut_between_letters(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	d := s.deployment(t, 0)
+	n := s.notes(t)
+	n.Note(desired.Ref{Kind: desired.KindDeployment, Namespace: s.ns, Name: "web"}, true, "Long", "x"+strings.Repeat("ß", 2000))
+	eventually(t, func() error {
+		list, err := s.events(t, d.UID)
+		if err == nil && len(list) == 0 {
+			err = fmt.Errorf("no Event")
+		}
+		if err != nil {
+			return err
+		}
+		if m := list[0].Message; len(m) > maxNote || len(m) < maxNote-4 || !utf8.ValidString(m) || strings.ContainsRune(m, utf8.RuneError) {
+			t.Fatalf("%d bytes that end in %q", len(m), m[len(m)-8:])
+		}
+		return nil
+	})
+}
