@@ -14,9 +14,12 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	appsv1 "k8s.io/api/apps/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
 const annotation = "aci.haystacknetworks.com/l3o"
@@ -230,4 +233,27 @@ func eventVerb(s *story, ts *testscript.TestScript, args []string) error {
 		seen = append(seen, fmt.Sprintf("%s %s %s", e.Type, e.Reason, e.Message))
 	}
 	return fmt.Errorf("no Event %s on %s, but:\n%s", strings.Join(args[:2], " "), args[2], strings.Join(seen, "\n"))
+}
+
+// robotVerb makes a ServiceAccount and a kubeconfig of it: robot NAME FILE. What it may do is up to
+// the script.
+func robotVerb(s *story, ts *testscript.TestScript, args []string) error {
+	if len(args) != 2 {
+		return errors.New("usage: robot NAME FILE")
+	}
+	accounts := s.client.CoreV1().ServiceAccounts(s.ns)
+	_, err := accounts.Create(s.ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: args[0]}}, metav1.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	token, err := accounts.CreateToken(s.ctx, args[0], &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	cfg, err := clientcmd.LoadFromFile(s.kubeconfig)
+	if err != nil {
+		return err
+	}
+	cfg.AuthInfos[cfg.Contexts[cfg.CurrentContext].AuthInfo] = &clientcmdapi.AuthInfo{Token: token.Status.Token}
+	return clientcmd.WriteToFile(*cfg, ts.MkAbs(args[1]))
 }

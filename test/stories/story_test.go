@@ -48,10 +48,11 @@ type story struct {
 	kubeconfig string
 	client     *kubernetes.Clientset
 
-	sim    *apicsim.Sim
-	wire   *wire
-	caFile string
-	netops *foreigner
+	sim         *apicsim.Sim
+	wire        *wire
+	caFile      string
+	fingerprint string // of the certificate
+	netops      *foreigner
 
 	procs   map[string]*process
 	since   int           // request log entries up to here are not counted by requests
@@ -74,7 +75,7 @@ func newStory(t testing.TB, e *testscript.Env) (*story, error) {
 	e.Setenv("NS", s.ns)
 	e.Setenv("O", l3out)
 	e.Setenv("O2", "uni/tn-TEN/out-OUT2")
-	e.Setenv("APIC", s.wire.url())
+	e.Setenv("FINGERPRINT", s.fingerprint)
 	return s, nil
 }
 
@@ -117,6 +118,7 @@ func (s *story) startAPIC(modifyCreates bool) error {
 	if err != nil {
 		return err
 	}
+	s.fingerprint = cert.Fingerprint
 	s.caFile = filepath.Join(s.dir, "ca.pem")
 	if err := os.WriteFile(s.caFile, cert.PEM, 0o600); err != nil {
 		return err
@@ -176,6 +178,7 @@ func verbs() map[string]verb {
 		"pods":       podsVerb,
 		"addr":       addrVerb,
 		"event":      eventVerb,
+		"robot":      robotVerb,
 		"acisync":    acisyncVerb,
 		"apic":       apicVerb,
 		"holds":      holdsVerb,
