@@ -61,7 +61,7 @@ func setUp(ctx context.Context, keep bool) (_ *stage, err error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return s, fmt.Errorf("go build: %w\n%s", err, out)
 	}
-	say("starting Kubernetes (its binaries are built on the first run of a machine, which takes about ten minutes) ...")
+	say("starting Kubernetes (its binaries are built on the first run of a machine, which takes some twelve minutes) ...")
 	if keep {
 		s.lab, err = lab.Up(ctx, lab.Options{})
 	} else {
