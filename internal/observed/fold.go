@@ -163,8 +163,9 @@ func (s *State) applyEPG(e aci.ExtEPG, o *l3out, ev event, t *touched) {
 	if v, ok := ev.mo.Attrs["annotation"]; ok {
 		g.Annotation = v
 	}
-	if v, ok := ev.mo.Attrs["extMngdBy"]; ok {
+	if v, ok := ev.mo.Attrs["extMngdBy"]; ok && v != g.ExtMngdBy {
 		g.ExtMngdBy = v
+		t.all(e, g) // what is in it may be written now
 	}
 	s.Unjudge(e)
 }

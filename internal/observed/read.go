@@ -155,6 +155,9 @@ func (s *State) installEPG(e aci.ExtEPG, now *epg, t *touched) {
 		!maps.Equal(was.contracts, now.contracts) {
 		t.add(e, netip.Prefix{})
 	}
+	if was.doubted || was.ExtMngdBy != now.ExtMngdBy {
+		t.all(e, was) // what is in it may be written now
+	}
 	revived := was.Revived && was.exists && now.Mark.Value == ""
 	was.ExtEPG, was.exists, was.doubted, was.contracts = now.ExtEPG, true, false, now.contracts
 	was.Revived = revived

@@ -269,8 +269,8 @@ func service(ip string) *corev1.Service {
 	}
 }
 
-// foldYAML folds one object; a mistake in it is one of the test.
-func foldYAML(t testing.TB, s *desired.State, doc string) {
+// foldYAML folds one object, and returns what that touched.
+func foldYAML(t testing.TB, s *desired.State, doc string) []aci.Place {
 	t.Helper()
 	var head struct {
 		metav1.TypeMeta   `json:",inline"`
@@ -293,7 +293,7 @@ func foldYAML(t testing.TB, s *desired.State, doc string) {
 	if err := yaml.UnmarshalStrict([]byte(doc), obj); err != nil {
 		t.Fatal(err, doc)
 	}
-	s.Fold(desired.Ref{Kind: head.Kind, Namespace: head.Namespace, Name: head.Name}, obj)
+	return s.Fold(desired.Ref{Kind: head.Kind, Namespace: head.Namespace, Name: head.Name}, obj).Places
 }
 
 // section is one file of a txtar archive.

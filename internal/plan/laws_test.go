@@ -71,6 +71,95 @@ func keepLaws(t *testing.T, seed uint64) {
 	}
 }
 
+// TestDiff_of_what_was_touched_is_all_there_is brings random worlds in order, changes one side a
+// little, and compares the plan for the places that this touched with the plan for all.
+func TestDiff_of_what_was_touched_is_all_there_is(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(*worlds) / 3 {
+		w := newWorld(t, seed)
+		w.policy.UpsertOnly = false
+		w.settle(t)
+		for range 8 {
+			var touched []aci.Place
+			if w.rng.IntN(2) == 0 {
+				touched = w.workload(pick(w.rng, "a", "b"), pick(w.rng, "web", "api"))
+			} else {
+				w.disturb(false)
+				w.look()
+				for _, l := range worldL3Outs {
+					touched = append(touched, w.have.Fold(read(w.truth, l.DN()))...)
+				}
+			}
+			places := w.concerned(touched)
+			for _, domain := range domains(w.want, w.have) {
+				w.decide(t, domain) // an EPG that stays is read again by whoever looks at it
+				some := plan.Diff(w.want, w.have, w.policy, domain, places)
+				all := plan.Diff(w.want, w.have, w.policy, domain, everywhere(w.want, w.have))
+				if diff := cmp.Diff(doing(all), doing(some)); diff != "" {
+					t.Fatalf("seed %d, %s, touched %v (-all +touched)\n%s", seed, domain, touched, diff)
+				}
+			}
+			w.settle(t)
+		}
+	}
+}
+
+// settle brings everything in order.
+func (w *someWorld) settle(t *testing.T) {
+	t.Helper()
+	for range 5 {
+		for _, domain := range domains(w.want, w.have) {
+			for _, post := range w.decide(t, domain).Posts(us) {
+				w.post(t, post)
+			}
+		}
+		w.readAll()
+	}
+}
+
+// doing is what a plan does, but for deleting EPGs: what keeps one is not compared by a read of
+// its L3Out, only announced.
+func doing(p plan.Plan) []string {
+	var out []string
+	for _, c := range p.Changes {
+		if c.Action != plan.Delete || c.Place.Prefix.IsValid() {
+			out = append(out, c.String())
+		}
+	}
+	for _, d := range p.Reads {
+		out = append(out, "read "+string(d))
+	}
+	return out
+}
+
+// concerned is what a controller makes of touched places: an EPG stands for all that is claimed
+// in it, a prefix also for where else it is claimed or held.
+func (w *someWorld) concerned(touched []aci.Place) []aci.Place {
+	var out []aci.Place
+	prefix := func(p netip.Prefix) {
+		for _, e := range slices.Concat(w.want.Claimants(p), w.have.Holders(p)) {
+			out = append(out, aci.Place{ExtEPG: e, Prefix: p})
+		}
+	}
+	for _, p := range touched {
+		switch {
+		case p == aci.Place{}:
+			return everywhere(w.want, w.have)
+		case p.Prefix.IsValid():
+			out = append(out, p)
+			prefix(p.Prefix)
+		default:
+			out = append(out, p)
+			for q := range w.want.Places(p.ExtEPG) {
+				if out = append(out, q); q.Prefix.IsValid() {
+					prefix(q.Prefix)
+				}
+			}
+		}
+	}
+	return out
+}
+
 // someWorld is a cluster, a fabric, and what is known of both.
 type someWorld struct {
 	golden
@@ -129,14 +218,15 @@ func newWorld(t *testing.T, seed uint64) *someWorld {
 	return w
 }
 
-// workload folds a random Deployment, its Service, and now and then a Pod of nobody known.
-func (w *someWorld) workload(ns, name string) {
+// workload folds a random Deployment, its Service, and now and then a Pod of nobody known, and
+// returns what this touched.
+func (w *someWorld) workload(ns, name string) []aci.Place {
 	rng := w.rng
 	value := fmt.Sprintf(`{"tenant":"T","l3out":%q,"epg":%q}`, pick(rng, "O", "O", "P", "Q", "R"), pick(rng, worldEPGs...))
 	if rng.IntN(12) == 0 {
 		value = "{}"
 	}
-	foldYAML(w.t, w.want, fmt.Sprintf(`{kind: Deployment, metadata: {namespace: %s, name: %s, uid: %[1]s-%[2]s,
+	touched := foldYAML(w.t, w.want, fmt.Sprintf(`{kind: Deployment, metadata: {namespace: %s, name: %s, uid: %[1]s-%[2]s,
 		creationTimestamp: "202%d-01-01T00:00:00Z", annotations: {%q: %q}}, spec: {template: {metadata: {labels: {app: %[2]s}}}}}`,
 		ns, name, rng.IntN(3), desired.Annotation, value))
 	var ips []string
@@ -145,12 +235,13 @@ func (w *someWorld) workload(ns, name string) {
 			ips = append(ips, fmt.Sprintf("{ip: %q}", ip))
 		}
 	}
-	foldYAML(w.t, w.want, fmt.Sprintf(`{kind: Service, metadata: {namespace: %s, name: %s}, spec: {type: LoadBalancer,
-		selector: {app: %[2]s}}, status: {loadBalancer: {ingress: [%s]}}}`, ns, name, strings.Join(ips, ", ")))
+	touched = append(touched, foldYAML(w.t, w.want, fmt.Sprintf(`{kind: Service, metadata: {namespace: %s, name: %s}, spec: {type: LoadBalancer,
+		selector: {app: %[2]s}}, status: {loadBalancer: {ingress: [%s]}}}`, ns, name, strings.Join(ips, ", ")))...)
 	if rng.IntN(6) == 0 {
-		foldYAML(w.t, w.want, fmt.Sprintf(`{kind: Pod, metadata: {namespace: %s, name: %s, ownerReferences: [{kind: ReplicaSet, uid: x,
-			controller: true}]}, status: {podIPs: [{ip: %q}]}}`, ns, name, pick(rng, worldPrefixes...)))
+		touched = append(touched, foldYAML(w.t, w.want, fmt.Sprintf(`{kind: Pod, metadata: {namespace: %s, name: %s, ownerReferences: [{kind: ReplicaSet, uid: x,
+			controller: true}]}, status: {podIPs: [{ip: %q}]}}`, ns, name, pick(rng, worldPrefixes...)))...)
 	}
+	return touched
 }
 
 func (w *someWorld) put(class string, d aci.DN, attrs ...string) {
