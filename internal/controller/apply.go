@@ -25,6 +25,9 @@ func (r *refusal) withheld() bool { return r != nil && !r.until.IsZero() }
 func (c *Controller) write(ctx context.Context, key aci.DN, p plan.Plan, since time.Time) error {
 	for _, post := range p.Posts(c.opts.Policy.Owner) {
 		first, again := c.apart(post)
+		if post.Second {
+			c.awaitLeft(ctx, post.Changes)
+		}
 		for _, part := range []plan.Post{first, again} {
 			if err := c.post(ctx, key, part, since); err != nil {
 				return err
@@ -32,6 +35,37 @@ func (c *Controller) write(ctx context.Context, key aci.DN, p plan.Plan, since t
 		}
 	}
 	return nil
+}
+
+// leaveTimeout is how long what enters an EPG waits on the spot for the word that it has left
+// another one. After that it comes back when the word does.
+const leaveTimeout = time.Second
+
+// awaitLeft waits until events tell that the addresses of changes have left where they were. The
+// APIC's answer to a POST does not tell it: it can mean that the work goes on.
+func (c *Controller) awaitLeft(ctx context.Context, changes []plan.Change) {
+	batches := map[*batch]struct{}{}
+	c.mu.Lock()
+	for _, ch := range changes {
+		for _, h := range c.have.Holders(ch.Place.Prefix) {
+			n, _ := c.have.Subnet(aci.Place{ExtEPG: h, Prefix: ch.Place.Prefix})
+			for _, dn := range []aci.DN{n.DN, h.DN()} {
+				if b := c.awaits[dn]; b != nil && h != ch.Place.ExtEPG {
+					batches[b] = struct{}{}
+				}
+			}
+		}
+	}
+	c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	defer cancel()
+	for b := range batches {
+		select {
+		case <-b.done:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // apart takes what was refused before out of a POST: it is tried again by itself.
@@ -77,16 +111,14 @@ func (c *Controller) possible(key aci.DN, e aci.ExtEPG, changes []plan.Change) (
 	return out, nil
 }
 
-// elsewhere reports whether the address of p has not left another EPG of its VRF, as far as our
-// POSTs could make it.
+// elsewhere reports whether the address of p has not left another EPG of its VRF.
 func (c *Controller) elsewhere(p aci.Place) bool {
 	if !p.Prefix.IsValid() {
 		return false
 	}
 	return slices.ContainsFunc(c.have.Holders(p.Prefix), func(h aci.ExtEPG) bool {
 		n, _ := c.have.Subnet(aci.Place{ExtEPG: h, Prefix: p.Prefix})
-		return h != p.ExtEPG && c.have.Domain(h.L3Out) == c.have.Domain(p.L3Out) && n.Mark.Value == c.opts.Policy.Owner.Mark(n.DN) &&
-			c.have.Expected(n.DN) != aci.StatusDeleted && c.have.Expected(h.DN()) != aci.StatusDeleted
+		return h != p.ExtEPG && c.have.Domain(h.L3Out) == c.have.Domain(p.L3Out) && n.Mark.Value == c.opts.Policy.Owner.Mark(n.DN)
 	})
 }
 
@@ -140,17 +172,16 @@ func (c *Controller) send(ctx context.Context, key aci.DN, p plan.Post, since ti
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for dn := range b.waits {
-		c.have.Unexpect(dn)
-	}
-	c.finish(b)
 	for _, ch := range p.Changes {
 		c.mark([]aci.Place{ch.Place})
 	}
 	answer, ok := errors.AsType[*aci.Error](err)
+	if !ok || answer.Temporary() {
+		b.failed, b.deadline = true, time.Now() // it may have been done all the same
+		return nil, err
+	}
+	c.drop(b)
 	switch {
-	case !ok || answer.Temporary():
-		c.have.Doubt(p.EPG) // it may have been done all the same
 	case answer.Exists():
 		c.have.Doubt(p.EPG)
 		if d := c.domain(key); d.races < maxRaces {
@@ -186,7 +217,7 @@ func outlive(ctx context.Context, d time.Duration) (context.Context, context.Can
 
 // expect notes what p is to do, so that its echo is known and nothing is posted twice.
 func (c *Controller) expect(key aci.DN, p plan.Post, since time.Time) *batch {
-	b := &batch{epg: p.EPG, waits: map[aci.DN]aci.Place{}, since: since, deadline: time.Now().Add(confirmTimeout)}
+	b := &batch{epg: p.EPG, waits: map[aci.DN]aci.Place{}, since: since, deadline: time.Now().Add(confirmTimeout), done: make(chan struct{})}
 	whole := false
 	for _, ch := range p.Changes {
 		whole = whole || !ch.Place.Prefix.IsValid()

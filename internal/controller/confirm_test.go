@@ -13,7 +13,7 @@ func TestWhatBecameOfAWrite(t *testing.T) {
 		posts  int
 	}{
 		"its events are lost, and it is read after a while": {
-			func(w *world) { w.drop(-1, "") }, 1,
+			func(w *world) { w.drop("") }, 1,
 		},
 		"its events come before its answer": {
 			func(w *world) { w.answerLate(2 * time.Second) }, 1,
@@ -26,7 +26,7 @@ func TestWhatBecameOfAWrite(t *testing.T) {
 		},
 		"its answer is lost and its events too": {
 			func(w *world) {
-				w.drop(-1, "")
+				w.drop("")
 				w.postFault(1, apicsim.Fault{After: true, Hangup: true})
 			}, 1,
 		},
@@ -140,7 +140,7 @@ func TestSomebodyElseWasFaster(t *testing.T) {
 						w.forget()
 						w.beforePost(func() {
 							if lost {
-								w.drop(-1, "")
+								w.drop("")
 							}
 							f.somebody(w)
 							w.sim.ClearFaults()
@@ -197,7 +197,7 @@ func TestAnL3OutThatVanishedIsWaitedFor(t *testing.T) {
 				w.sleep(10 * time.Minute)
 				w.want()
 				if silent {
-					w.drop(-1, "")
+					w.drop("")
 				}
 				w.makeL3Out("a")
 				wait := 2 * time.Second

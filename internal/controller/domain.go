@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"context"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -36,6 +37,8 @@ type batch struct {
 	waits    map[aci.DN]aci.Place
 	since    time.Time // when the oldest change in it became dirty
 	deadline time.Time
+	failed   bool          // no answer came, or one that leaves open what was done
+	done     chan struct{} // closed when nothing is waited for any more
 }
 
 func (c *Controller) domain(key aci.DN) *domain {
@@ -103,9 +106,12 @@ func (c *Controller) everything() []aci.Place {
 func (c *Controller) dirty(e aci.ExtEPG, p aci.Place) { c.dirtyIn(c.have.Domain(e.L3Out), p) }
 
 func (c *Controller) dirtyIn(key aci.DN, p aci.Place) {
+	if !c.running {
+		return // Run begins with everything
+	}
 	d := c.domain(key)
 	d.places[p] = struct{}{}
-	if !d.since.IsZero() || !c.running {
+	if !d.since.IsZero() {
 		return
 	}
 	now := time.Now()
@@ -200,7 +206,11 @@ func (c *Controller) arrived(dn aci.DN) {
 // finish ends the wait for the events of b, and for what carrying its EPG as modified may have
 // done to it.
 func (c *Controller) finish(b *batch) {
+	if _, waiting := c.batches[b]; !waiting {
+		return
+	}
 	delete(c.batches, b)
+	close(b.done)
 	for dn := range b.waits {
 		if c.awaits[dn] == b {
 			delete(c.awaits, dn)
@@ -216,23 +226,48 @@ func (c *Controller) finish(b *batch) {
 	}
 }
 
-// overdue gives up on POSTs that nothing was heard of in time: what they did must be read.
-func (c *Controller) overdue(key aci.DN, now time.Time) {
+// overdue reads what became of POSTs that nothing was heard of in time, or whose answer was
+// lost. Until that is known an address that they may have written somewhere must not be written
+// elsewhere.
+func (c *Controller) overdue(ctx context.Context, key aci.DN) error {
+	c.mu.Lock()
+	var due []*batch
 	for b := range c.batches {
-		if c.have.Domain(b.epg.L3Out) != key || now.Before(b.deadline) {
-			continue
+		if c.have.Domain(b.epg.L3Out) == key && !time.Now().Before(b.deadline) {
+			due = append(due, b)
 		}
-		if len(b.waits) > 0 {
-			c.log.Warn("no event tells of a write, reading what it did", "epg", b.epg, "changes", len(b.waits))
-		}
-		for dn, p := range b.waits {
-			if c.have.Unexpect(dn) {
-				c.have.Doubt(b.epg)
-				c.dirty(p.ExtEPG, p)
-			}
-		}
-		c.finish(b)
 	}
+	c.mu.Unlock()
+	for _, b := range due {
+		c.mu.Lock()
+		left := len(b.waits)
+		c.mu.Unlock()
+		if left > 0 {
+			if !b.failed {
+				c.log.Warn("no event tells of a write, reading what it did", "epg", b.epg, "changes", left)
+			}
+			list, err := c.readEPG(ctx, b.epg)
+			if err != nil {
+				return err
+			}
+			c.mu.Lock()
+			c.mark(list)
+			c.mu.Unlock()
+		}
+		c.mu.Lock()
+		c.drop(b)
+		c.mu.Unlock()
+	}
+	return nil
+}
+
+// drop ends the wait for b although nothing tells that it was carried out.
+func (c *Controller) drop(b *batch) {
+	for dn, p := range b.waits {
+		c.have.Unexpect(dn)
+		c.mark([]aci.Place{p})
+	}
+	c.finish(b)
 }
 
 // earlier is the earlier of two times, of which zero means never.

@@ -105,7 +105,7 @@ const web1 = "a/web/10.0.0.1"
 // unheard loses the events of what f does.
 func unheard(f func(w *world)) func(w *world) {
 	return func(w *world) {
-		w.drop(-1, "")
+		w.drop("")
 		f(w)
 		w.sim.ClearFaults()
 	}

@@ -106,7 +106,7 @@ func TestDriftDuringAGapIsRepaired(t *testing.T) {
 
 func TestADayOfChurnLeavesNothingBehind(t *testing.T) {
 	bubble(t, options{}, func(w *world) {
-		for i := range 200 {
+		for i := range 60 {
 			name, epg := fmt.Sprintf("w%d", i), fmt.Sprintf("%s/e%d", []string{"a", "b", "c", "new"}[i%4], i)
 			w.deploy(name, epg, "10.0.0.1", "10.0.0.2")
 			w.sleep(time.Minute)

@@ -81,9 +81,11 @@ func (c *Controller) turn(ctx context.Context, key aci.DN) time.Time {
 // off; nothing is lost, its places stay dirty. One call per domain at a time.
 func (c *Controller) Reconcile(ctx context.Context, key aci.DN) error {
 	c.mu.Lock()
-	c.overdue(key, time.Now())
 	c.retry(key, time.Now())
 	c.mu.Unlock()
+	if err := c.overdue(ctx, key); err != nil {
+		return err
+	}
 	if err := c.readDue(ctx, key); err != nil {
 		return err
 	}

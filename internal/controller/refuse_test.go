@@ -117,7 +117,7 @@ func TestWhenEverythingIsRefusedThePostsAreBounded(t *testing.T) {
 		w.sleep(2 * time.Second)
 		w.forget()
 		w.refuse("l3extSubnet", "no")
-		w.pods("web", addrs(300)...)
+		w.pods("web", addrs(150)...)
 		w.sleep(time.Hour)
 		n := len(w.posts())
 		t.Logf("%d POSTs in an hour", n)
@@ -126,7 +126,7 @@ func TestWhenEverythingIsRefusedThePostsAreBounded(t *testing.T) {
 		}
 		w.refuse("l3extSubnet", "")
 		w.sleep(11 * time.Minute)
-		if n := strings.Count(w.fabric(), "*"); n != 2+300 {
+		if n := strings.Count(w.fabric(), "*"); n != 2+150 {
 			t.Errorf("%d objects of ours", n)
 		}
 	})
