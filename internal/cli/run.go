@@ -115,7 +115,7 @@ func run(ctx context.Context, c config, s settings) error {
 	var synced atomic.Bool
 	if err := errors.Join(
 		mgr.Add(follower(func(ctx context.Context) error {
-			err := kube.Watch(ctx, mgr.GetCache(), s.desired.Namespaces != nil, loop)
+			err := kube.Watch(ctx, mgr.GetCache(), loop)
 			if ctx.Err() != nil {
 				return nil //nolint:nilerr // told to end before the caches were synced
 			}

@@ -13,8 +13,15 @@ import (
 	"github.com/haystacknetworks/aci-sync/internal/aci"
 )
 
-// Annotation is the key by which a workload opts in; its value is JSON.
-const Annotation = "aci.haystacknetworks.com/l3o"
+// Keys of annotations.
+const (
+	// Annotation is the key by which a workload opts in; its value is JSON.
+	Annotation = "aci.haystacknetworks.com/l3o"
+	// DefaultAnnotation, on a namespace, is the same for workloads without one of their own.
+	DefaultAnnotation = "aci.haystacknetworks.com/l3o-default"
+	// IgnoreAnnotation opts a workload out when it is "true".
+	IgnoreAnnotation = "aci.haystacknetworks.com/ignore"
+)
 
 // Expose says which addresses of a workload are claimed.
 type Expose struct{ Pods, Services bool }

@@ -1,56 +1,25 @@
 package desired
 
 import (
-	"cmp"
-	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
-	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
-
-	"github.com/haystacknetworks/aci-sync/internal/aci"
 )
 
 // Kinds that are folded.
 const (
-	KindNamespace  = "Namespace"
-	KindDeployment = "Deployment"
-	KindReplicaSet = "ReplicaSet"
-	KindPod        = "Pod"
-	KindService    = "Service"
+	KindNamespace   = "Namespace"
+	KindDeployment  = "Deployment"
+	KindStatefulSet = "StatefulSet"
+	KindDaemonSet   = "DaemonSet"
+	KindReplicaSet  = "ReplicaSet"
+	KindPod         = "Pod"
+	KindService     = "Service"
 )
-
-// workload is what opts in: a Deployment.
-type workload struct {
-	ref        Ref
-	uid        types.UID
-	created    time.Time
-	annotation *string
-	template   labels.Set
-	target     *Target // the last valid one while the annotation stands; nil for none or unknown
-	invalid    string  // what is wrong with the annotation and what was kept; "" when nothing is
-}
-
-// compare orders by age, then name: who wins a conflict without an incumbent.
-func (w *workload) compare(v *workload) int {
-	return cmp.Or(w.created.Compare(v.created), cmp.Compare(w.ref.Namespace, v.ref.Namespace),
-		cmp.Compare(w.ref.Name, v.ref.Name), cmp.Compare(w.ref.Kind, v.ref.Kind))
-}
-
-func (w *workload) unknown() bool { return w.invalid != "" && w.target == nil }
-
-func (w *workload) expose(deflt Expose) Expose {
-	if w.target != nil && w.target.Expose != nil {
-		return *w.target.Expose
-	}
-	return deflt
-}
 
 type pod struct {
 	bearer
@@ -64,13 +33,16 @@ type pod struct {
 	hostNetwork bool
 }
 
+// service is a Service, which is a workload once it is annotated.
 type service struct {
 	bearer
-	selector labels.Selector // nil when the Service claims nothing
-	addrs    []netip.Addr
+	*workload
+	loadBalancer bool
+	selector     labels.Selector // nil when it selects nothing
+	addrs        []netip.Addr
 }
 
-// Fold folds in the object r as it is now; obj is nil when it is gone. Deployments, Pods and
+// Fold folds in the object r as it is now; obj is nil when it is gone. Workloads, Pods and
 // Services are taken as their API types, ReplicaSets and Namespaces as any object metadata.
 // Objects of other kinds change nothing.
 func (s *State) Fold(r Ref, obj metav1.Object) Touched {
@@ -78,9 +50,8 @@ func (s *State) Fold(r Ref, obj metav1.Object) Touched {
 	switch r.Kind {
 	case KindNamespace:
 		s.foldNamespace(r, obj, &t)
-	case KindDeployment:
-		d, _ := obj.(*appsv1.Deployment)
-		s.foldDeployment(r, d, &t)
+	case KindDeployment, KindStatefulSet, KindDaemonSet:
+		s.foldWorkload(r, obj, &t)
 	case KindReplicaSet:
 		s.foldReplicaSet(r, obj, &t)
 	case KindPod:
@@ -91,149 +62,6 @@ func (s *State) Fold(r Ref, obj metav1.Object) Touched {
 		s.foldService(r, v, &t)
 	}
 	return t
-}
-
-func (s *State) foldNamespace(r Ref, obj metav1.Object, t *Touched) {
-	if s.opts.Namespaces == nil {
-		return
-	}
-	chosen := obj != nil && s.opts.Namespaces.Matches(labels.Set(obj.GetLabels()))
-	if chosen == s.namespaces[r.Name] {
-		return
-	}
-	unknown := s.Unknown()
-	if chosen {
-		s.namespaces[r.Name] = true
-	} else {
-		delete(s.namespaces, r.Name)
-	}
-	m := s.members(r.Name)
-	for w := range m.workloads {
-		was := s.named(w, !chosen)
-		s.retarget(w, was, t)
-	}
-	for v := range m.services {
-		s.giveService(v, t)
-	}
-	if unknown && !s.Unknown() {
-		t.Places = append(t.Places, aci.Place{})
-	}
-}
-
-func (s *State) foldDeployment(r Ref, d *appsv1.Deployment, t *Touched) {
-	if d != nil && d.DeletionTimestamp != nil {
-		d = nil // going for good, only its Pods are waited for; it withdraws at once
-	}
-	w := s.byName[r]
-	if w != nil && (d == nil || d.UID != w.uid) {
-		s.removeWorkload(w, t)
-		w = nil
-	}
-	if d == nil {
-		return
-	}
-	var annotation *string
-	if v, ok := d.Annotations[Annotation]; ok {
-		annotation = &v
-	}
-	if w != nil && equal(w.annotation, annotation) && maps.Equal(w.template, d.Spec.Template.Labels) {
-		return // most updates are of the status
-	}
-	m := s.members(r.Namespace)
-	var was *aci.ExtEPG
-	if w == nil {
-		w = &workload{ref: r, uid: d.UID, created: d.CreationTimestamp.Time}
-		s.workloads[w.uid], s.byName[r] = w, w
-		m.workloads[w] = struct{}{}
-	} else {
-		was = s.named(w, s.selected(r.Namespace))
-	}
-	w.template = d.Spec.Template.Labels
-	if !equal(w.annotation, annotation) {
-		s.annotate(w, annotation, t)
-	}
-	s.retarget(w, was, t)
-	for v := range m.services {
-		s.giveService(v, t)
-	}
-}
-
-// annotate gives w its new annotation. An invalid one keeps the last valid target.
-func (s *State) annotate(w *workload, annotation *string, t *Touched) {
-	was := w.unknown()
-	w.annotation, w.invalid = annotation, ""
-	defer func() { s.setUnknown(w, was, t) }()
-	if annotation == nil {
-		w.target = nil
-		return
-	}
-	target, err := ParseTarget(*annotation)
-	switch {
-	case err == nil:
-		w.target = &target
-	case w.target != nil:
-		w.invalid = fmt.Sprintf("annotation %s: %v; the last valid target %s is kept", Annotation, err, w.target.EPG)
-	default:
-		w.invalid = fmt.Sprintf("annotation %s: %v; no valid target is known, so nothing of this workload is added or deleted",
-			Annotation, err)
-	}
-}
-
-// setUnknown keeps the set of workloads without a known target, after w may have changed.
-func (s *State) setUnknown(w *workload, was bool, t *Touched) {
-	switch is := w.unknown(); {
-	case is:
-		s.unknown[w] = struct{}{}
-	case was:
-		delete(s.unknown, w)
-		t.Places = append(t.Places, aci.Place{})
-	}
-}
-
-// named is the EPG that w names, given whether its namespace is selected.
-func (s *State) named(w *workload, selected bool) *aci.ExtEPG {
-	if !selected || w.target == nil {
-		return nil
-	}
-	return &w.target.EPG
-}
-
-// retarget moves w from the EPG it named to the one it names now, and its Pods with it. An EPG
-// is touched when its first workload comes or its last one goes. Services are the caller's:
-// they may be shared.
-func (s *State) retarget(w *workload, was *aci.ExtEPG, t *Touched) {
-	t.Workloads = append(t.Workloads, w.ref)
-	is := s.named(w, s.selected(w.ref.Namespace))
-	if is != nil {
-		if !s.Named(*is) {
-			t.Places = append(t.Places, aci.Place{ExtEPG: *is})
-		}
-		s.epg(*is).workloads[w] = struct{}{}
-	}
-	if was != nil && (is == nil || *is != *was) {
-		if delete(s.epg(*was).workloads, w); !s.Named(*was) {
-			t.Places = append(t.Places, aci.Place{ExtEPG: *was})
-		}
-	}
-	for p := range s.below[w.uid] {
-		s.givePod(p, t)
-	}
-	if was != nil {
-		s.drop(*was)
-	}
-}
-
-func (s *State) removeWorkload(w *workload, t *Touched) {
-	was := s.named(w, s.selected(w.ref.Namespace))
-	delete(s.workloads, w.uid)
-	delete(s.byName, w.ref)
-	m := s.members(w.ref.Namespace)
-	delete(m.workloads, w)
-	s.annotate(w, nil, t)
-	s.retarget(w, was, t)
-	for v := range m.services {
-		s.giveService(v, t)
-	}
 }
 
 func (s *State) foldReplicaSet(r Ref, obj metav1.Object, t *Touched) {
@@ -274,11 +102,15 @@ func (s *State) foldPod(r Ref, obj *corev1.Pod, t *Touched) {
 		p = &pod{bearer: bearer{ref: r}, uid: obj.UID, hostNetwork: obj.Spec.HostNetwork}
 		s.pods[r] = p
 	}
-	if rs := replicaSetOf(obj); rs != p.replicaSet {
+	rs, owner := ownersOf(obj)
+	if rs != p.replicaSet {
 		s.unlink(p.replicaSet, p)
 		p.replicaSet, p.resolved = rs, false
 		s.link(p.replicaSet, p)
 		s.resolve(p, t)
+	}
+	if owner != "" && owner != p.workload {
+		s.assign(p, owner, t)
 	}
 	finished := obj.Status.Phase == corev1.PodSucceeded || obj.Status.Phase == corev1.PodFailed
 	p.counts = !finished && !p.hostNetwork
@@ -302,7 +134,7 @@ func (s *State) removePod(p *pod, t *Touched) {
 }
 
 // resolve walks from the Pod to its workload. Once known that holds, also when its ReplicaSet
-// goes or is let go of, until the chain ends at another Deployment: one that took it on.
+// goes or is let go of, until the chain ends at another workload: one that took it on.
 func (s *State) resolve(p *pod, t *Touched) {
 	owner, known := s.owners[p.replicaSet]
 	p.resolved = p.resolved || known
@@ -333,7 +165,7 @@ func (s *State) countHostNetwork(p *pod, n int, t *Touched) {
 	}
 }
 
-// link notes that p is below the ReplicaSet or the Deployment with this UID, seen or not.
+// link notes that p is below the ReplicaSet or the workload with this UID, seen or not.
 func (s *State) link(owner types.UID, p *pod) {
 	if owner == "" {
 		return
@@ -402,9 +234,9 @@ func (s *State) givePod(p *pod, t *Touched) {
 		prefix, ok := claimable(a)
 		switch {
 		case !ok || !p.counts:
-		case unresolved, w != nil && w.unknown() && s.selected(p.ref.Namespace):
+		case unresolved, w != nil && w.ns.chosen && w.unknown:
 			holds = append(holds, prefix)
-		case w == nil || w.target == nil || !s.selected(p.ref.Namespace) || !w.expose(s.opts.Expose).Pods:
+		case w == nil || w.target == nil || !w.ns.chosen || !w.expose(s.opts.Expose).Pods:
 		case p.terminating && s.taken(a, p):
 		default:
 			gives = append(gives, give{prefix, w.target.EPG, p.ref, w})
@@ -420,64 +252,100 @@ func (s *State) taken(a netip.Addr, p *pod) bool {
 
 func (s *State) foldService(r Ref, obj *corev1.Service, t *Touched) {
 	v := s.services[r]
-	m := s.members(r.Namespace)
+	if v != nil && (obj == nil || obj.UID != v.uid) {
+		v.selector, v.addrs = nil, nil
+		s.giveService(v, t)
+		delete(s.services, r)
+		delete(v.ns.services, v)
+		s.removeWorkload(v.workload, t)
+		v = nil
+	}
 	if obj == nil {
-		if v != nil {
-			v.selector, v.addrs = nil, nil
-			s.giveService(v, t)
-			delete(s.services, r)
-			delete(m.services, v)
-		}
 		return
 	}
-	if v == nil {
-		v = &service{bearer: bearer{ref: r}}
+	first := v == nil
+	if first {
+		v = &service{bearer: bearer{ref: r}, workload: s.addWorkload(r, obj)}
 		s.services[r] = v
-		m.services[v] = struct{}{}
+		v.ns.services[v] = struct{}{}
 	}
-	v.selector, v.addrs = nil, nil
-	if obj.Spec.Type == corev1.ServiceTypeLoadBalancer && len(obj.Spec.Selector) > 0 {
-		v.selector = labels.SelectorFromSet(obj.Spec.Selector)
+	was := v.loadBalancer
+	v.loadBalancer, v.selector, v.addrs = obj.Spec.Type == corev1.ServiceTypeLoadBalancer, nil, nil
+	if v.loadBalancer {
+		if len(obj.Spec.Selector) > 0 {
+			v.selector = labels.SelectorFromSet(obj.Spec.Selector)
+		}
 		for _, in := range obj.Status.LoadBalancer.Ingress {
 			v.addrs = appendAddr(v.addrs, in.IP)
 		}
 	}
+	if !v.same(obj.Annotations) || was != v.loadBalancer {
+		v.annotate(obj.Annotations, first)
+		s.settle(v.workload, t)
+	}
 	s.giveService(v, t)
 }
 
-// giveService works out what v gives, and to whom: a LoadBalancer with a selector gives its
-// addresses to every annotated workload of its namespace whose Pod template it selects. So
-// they survive zero replicas.
+// giveService works out what v gives, and to whom: the addresses of a LoadBalancer.
+//
+//	ignored                      | nobody's
+//	  perhaps                    | held
+//	annotated                    | its own, if Services are exposed
+//	  with an unknown target     | held
+//	not annotated, selects Pods  | those of every workload of its namespace whose template it selects
+//	  with an unknown target     | held
+//	not annotated                | nobody's
+//
+// As templates are selected, not Pods, its addresses survive zero replicas.
 func (s *State) giveService(v *service, t *Touched) {
 	var gives []give
 	var holds []netip.Prefix
-	if v.selector != nil && len(v.addrs) > 0 && s.selected(v.ref.Namespace) {
-		selecting := slices.SortedFunc(maps.Keys(s.members(v.ref.Namespace).workloads), (*workload).compare)
-		for _, w := range selecting {
-			if !v.selector.Matches(w.template) {
-				continue
-			}
-			for _, a := range v.addrs {
-				prefix, ok := claimable(a)
-				switch {
-				case !ok:
-				case w.unknown():
-					holds = append(holds, prefix)
-				case w.target != nil && w.expose(s.opts.Expose).Services:
-					gives = append(gives, give{prefix, w.target.EPG, v.ref, w})
-				}
+	for _, w := range s.claimants(v) {
+		for _, a := range v.addrs {
+			prefix, ok := claimable(a)
+			switch {
+			case !ok:
+			case w.unknown, v.ignored == maybeIgnored:
+				holds = append(holds, prefix)
+			case w.target != nil && w.expose(s.opts.Expose).Services:
+				gives = append(gives, give{prefix, w.target.EPG, v.bearer.ref, w})
 			}
 		}
 	}
 	s.set(&v.bearer, gives, holds, t)
 }
 
-// replicaSetOf is the UID of the ReplicaSet that controls a Pod, "" for none.
-func replicaSetOf(obj *corev1.Pod) types.UID {
-	if c := metav1.GetControllerOfNoCopy(obj); c != nil && c.Kind == KindReplicaSet {
-		return c.UID
+// claimants are the workloads that the addresses of v are for, the oldest first.
+func (s *State) claimants(v *service) []*workload {
+	switch {
+	case len(v.addrs) == 0 || !v.ns.chosen || v.ignored == isIgnored:
+		return nil
+	case v.own.value != nil:
+		return []*workload{v.workload}
+	case v.selector == nil:
+		return nil
 	}
-	return ""
+	var out []*workload
+	for w := range v.ns.workloads {
+		if w.asks() && v.selector.Matches(w.template) {
+			out = append(out, w)
+		}
+	}
+	slices.SortFunc(out, (*workload).compare)
+	return out
+}
+
+// ownersOf returns the UIDs of the ReplicaSet or of the workload that controls a Pod, "" for none.
+func ownersOf(obj *corev1.Pod) (replicaSet, workload types.UID) {
+	if c := metav1.GetControllerOfNoCopy(obj); c != nil {
+		switch c.Kind {
+		case KindReplicaSet:
+			return c.UID, ""
+		case KindStatefulSet, KindDaemonSet:
+			return "", c.UID
+		}
+	}
+	return "", ""
 }
 
 func podAddrs(obj *corev1.Pod) []netip.Addr {
@@ -500,8 +368,4 @@ func appendAddr(list []netip.Addr, ip string) []netip.Addr {
 		return list
 	}
 	return append(list, a)
-}
-
-func equal(a, b *string) bool {
-	return a == b || (a != nil && b != nil && *a == *b)
 }

@@ -1,6 +1,7 @@
 package desired_test
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"maps"
@@ -11,11 +12,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
 
@@ -37,14 +39,14 @@ func TestState_follows_its_definition(t *testing.T) {
 			before := h.answers()
 			what, touched := h.step()
 			after := h.answers()
-			if diff := cmp.Diff(h.definition(), after); diff != "" {
+			if diff := gocmp.Diff(h.definition(), after); diff != "" {
 				t.Fatalf("seed %d, step %d, after %s (-definition +state)\n%s", seed, step, what, diff)
 			}
 			if missing := h.untold(before, after, touched); missing != nil {
 				t.Fatalf("seed %d, step %d: %s changed and did not touch\n%s", seed, step, what, strings.Join(missing, "\n"))
 			}
 		}
-		if diff := cmp.Diff(h.answers(), h.rebuilt()); diff != "" {
+		if diff := gocmp.Diff(h.answers(), h.rebuilt()); diff != "" {
 			t.Fatalf("seed %d: a state made anew from what is there now differs (-folded +anew)\n%s", seed, diff)
 		}
 	}
@@ -61,8 +63,10 @@ type history struct {
 	heard  map[desired.Ref]metav1.Object   // as last told
 
 	// What a State remembers that the objects of now do not tell.
-	target   map[types.UID]string    // Deployment -> the last valid annotation while it has one
-	workload map[types.UID]types.UID // Pod -> Deployment at the end of its chain
+	target   map[types.UID]string    // workload -> the last valid annotation while it has one
+	deflt    map[types.UID]string    // namespace -> the last valid default while it has one
+	ignored  map[types.UID]string    // workload -> "true", "false", or "" when it cannot be told
+	workload map[types.UID]types.UID // Pod -> workload at the end of its chain
 	seen     map[[2]types.UID]bool   // Pod and ReplicaSet that were there together
 }
 
@@ -84,7 +88,8 @@ var (
 		`{"tenant":"T","l3out":"P","epg":"E1","expose":["pods"]}`, `{"tenant":"T","l3out":"O","epg":"E1","expose":["services"]}`,
 		`{"tenant":"T","l3out":"O"}`, `nonsense`,
 	}
-	someLabels = []map[string]string{{"app": "web"}, {"app": "api"}, {"app": "web", "tier": "x"}, nil}
+	someIgnores = []string{"true", "true", "false", "yes", ""}
+	someLabels  = []map[string]string{{"app": "web"}, {"app": "api"}, {"app": "web", "tier": "x"}, nil}
 )
 
 func newHistory(seed uint64) *history {
@@ -92,7 +97,7 @@ func newHistory(seed uint64) *history {
 		rng:  rand.New(rand.NewPCG(seed, 1)),
 		opts: desired.Options{Expose: desired.Expose{Pods: true, Services: seed%3 != 0}},
 		now:  map[desired.Ref]metav1.Object{}, queues: map[desired.Ref][]metav1.Object{}, heard: map[desired.Ref]metav1.Object{},
-		target: map[types.UID]string{}, workload: map[types.UID]types.UID{}, seen: map[[2]types.UID]bool{},
+		target: map[types.UID]string{}, deflt: map[types.UID]string{}, ignored: map[types.UID]string{}, workload: map[types.UID]types.UID{}, seen: map[[2]types.UID]bool{},
 	}
 	if seed%2 == 0 {
 		h.opts.Namespaces = labels.SelectorFromSet(labels.Set{"team": "x"})
@@ -130,21 +135,37 @@ func (h *history) step() (string, desired.Touched) {
 
 // hear notes what was told, and what a State remembers of it.
 func (h *history) hear(r desired.Ref, obj metav1.Object) {
+	old := h.heard[r]
+	if old != nil && (obj == nil || old.GetUID() != obj.GetUID()) {
+		old = nil // replaced
+	}
+	switch {
+	case obj == nil:
+	case r.Kind == desired.KindNamespace:
+		remember(h.deflt, obj, desired.DefaultAnnotation, "")
+	case isWorkload(r.Kind):
+		fallback := ""
+		if old != nil && !annotated(old, desired.Annotation) {
+			fallback = h.asks(old)
+		}
+		remember(h.target, obj, desired.Annotation, fallback)
+		switch v, there := obj.GetAnnotations()[desired.IgnoreAnnotation]; {
+		case !there:
+			h.ignored[obj.GetUID()] = "false"
+		case v == "true" || v == "false":
+			h.ignored[obj.GetUID()] = v
+		}
+	}
 	if obj == nil {
 		delete(h.heard, r)
 	} else {
 		h.heard[r] = obj
 	}
-	if d, ok := obj.(*appsv1.Deployment); ok {
-		v, annotated := d.Annotations[desired.Annotation]
-		if _, err := desired.ParseTarget(v); err == nil {
-			h.target[d.UID] = v
-		} else if !annotated {
-			delete(h.target, d.UID)
-		}
-	}
 	for _, p := range all[*corev1.Pod](h) {
 		c := metav1.GetControllerOf(p)
+		if c != nil && (c.Kind == desired.KindStatefulSet || c.Kind == desired.KindDaemonSet) {
+			h.workload[p.UID] = c.UID
+		}
 		if c == nil || c.Kind != desired.KindReplicaSet {
 			continue
 		}
@@ -158,6 +179,117 @@ func (h *history) hear(r desired.Ref, obj metav1.Object) {
 			}
 		}
 	}
+}
+
+// remember keeps the last valid value of an annotation while there is one; fallback when it
+// begins with an invalid one.
+func remember(last map[types.UID]string, obj metav1.Object, key, fallback string) {
+	v, there := obj.GetAnnotations()[key]
+	_, err := desired.ParseTarget(v)
+	switch {
+	case !there:
+		delete(last, obj.GetUID())
+	case err == nil:
+		last[obj.GetUID()] = v
+	case last[obj.GetUID()] == "" && fallback != "":
+		last[obj.GetUID()] = fallback
+	}
+}
+
+func isWorkload(kind string) bool {
+	return slices.Contains([]string{
+		desired.KindDeployment, desired.KindStatefulSet, desired.KindDaemonSet, desired.KindService,
+	}, kind)
+}
+
+func annotated(obj metav1.Object, key string) bool {
+	if obj == nil {
+		return false
+	}
+	_, there := obj.GetAnnotations()[key]
+	return there
+}
+
+// unknownTarget is what asks says of a workload whose target cannot be told.
+const unknownTarget = "unknown"
+
+// asks is the annotation that holds for a workload: its own or its namespace's, as it was when
+// it last was valid; "" for none.
+func (h *history) asks(w metav1.Object) string {
+	from, last, at := w, h.target, desired.Annotation
+	if !annotated(w, at) {
+		ns := h.heard[desired.Ref{Kind: desired.KindNamespace, Name: w.GetNamespace()}]
+		if _, isService := w.(*corev1.Service); isService || !annotated(ns, desired.DefaultAnnotation) {
+			return ""
+		}
+		from, last = ns, h.deflt
+	}
+	switch h.ignored[w.GetUID()] {
+	case "true":
+		return ""
+	case "":
+		return unknownTarget
+	}
+	return cmp.Or(last[from.GetUID()], unknownTarget)
+}
+
+// invalid reports how many of the annotations that hold for a workload are invalid.
+func (h *history) invalid(w metav1.Object) int {
+	n := 0
+	if v, there := w.GetAnnotations()[desired.IgnoreAnnotation]; there && v != "true" && v != "false" {
+		n++
+	}
+	v, there := w.GetAnnotations()[desired.Annotation]
+	if ns := h.heard[desired.Ref{Kind: desired.KindNamespace, Name: w.GetNamespace()}]; !there && ns != nil {
+		if _, isService := w.(*corev1.Service); !isService {
+			v, there = ns.GetAnnotations()[desired.DefaultAnnotation]
+		}
+	}
+	if _, err := desired.ParseTarget(v); there && err != nil && h.ignored[w.GetUID()] != "true" {
+		n++
+	}
+	return n
+}
+
+// workloads are those that were heard of and count, but for their namespace.
+func (h *history) workloads() []metav1.Object {
+	var out []metav1.Object
+	for _, r := range slices.SortedFunc(maps.Keys(h.heard), desired.Ref.Compare) {
+		o := h.heard[r]
+		if isWorkload(r.Kind) && (r.Kind == desired.KindService || o.GetDeletionTimestamp() == nil) {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+// refOf names a workload.
+func refOf(w metav1.Object) desired.Ref {
+	r := desired.Ref{Namespace: w.GetNamespace(), Name: w.GetName()}
+	switch w.(type) {
+	case *appsv1.Deployment:
+		r.Kind = desired.KindDeployment
+	case *appsv1.StatefulSet:
+		r.Kind = desired.KindStatefulSet
+	case *appsv1.DaemonSet:
+		r.Kind = desired.KindDaemonSet
+	case *corev1.Service:
+		r.Kind = desired.KindService
+	}
+	return r
+}
+
+// template is the labels of a workload's Pods.
+func template(w metav1.Object) (labels.Set, bool) {
+	switch o := w.(type) {
+	case *appsv1.Deployment:
+		return o.Spec.Template.Labels, true
+	case *appsv1.StatefulSet:
+		return o.Spec.Template.Labels, true
+	case *appsv1.DaemonSet:
+		return o.Spec.Template.Labels, true
+	}
+	return nil, false
 }
 
 // all is what was heard of one type, in order.
@@ -181,21 +313,30 @@ func (h *history) change() {
 	switch k := rng.IntN(20); {
 	case k == 0:
 		r = desired.Ref{Kind: desired.KindNamespace, Name: ns}
-		obj = &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
-			Name: ns, Labels: pick(rng, []map[string]string{{"team": "x"}, {"team": "x"}, {"team": "y"}}),
-		}}
+		n := &metav1.PartialObjectMetadata{}
+		h.identify(r, &n.ObjectMeta)
+		n.Labels = pick(rng, []map[string]string{{"team": "x"}, {"team": "x"}, {"team": "y"}})
+		if rng.IntN(2) == 0 {
+			n.Annotations = map[string]string{desired.DefaultAnnotation: pick(rng, someAnnotations)}
+		}
+		obj = n
 	case k < 6:
-		r = desired.Ref{Kind: desired.KindDeployment, Namespace: ns, Name: pick(rng, someNames)}
-		d := &appsv1.Deployment{ObjectMeta: meta}
-		h.identify(r, &d.ObjectMeta)
-		if rng.IntN(4) > 0 {
-			d.Annotations = map[string]string{desired.Annotation: pick(rng, someAnnotations)}
+		kind := pick(rng, []string{desired.KindDeployment, desired.KindDeployment, desired.KindStatefulSet, desired.KindDaemonSet})
+		r = desired.Ref{Kind: kind, Namespace: ns, Name: pick(rng, someNames)}
+		h.identify(r, &meta)
+		h.annotate(&meta, 4)
+		if old, ok := h.now[r]; rng.IntN(12) == 0 || ok && old.GetUID() == meta.UID && old.GetDeletionTimestamp() != nil {
+			meta.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
 		}
-		if old, ok := h.now[r]; rng.IntN(12) == 0 || ok && old.GetUID() == d.UID && old.GetDeletionTimestamp() != nil {
-			d.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
+		pods := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: pick(rng, someLabels)}}
+		switch kind {
+		case desired.KindDeployment:
+			obj = &appsv1.Deployment{ObjectMeta: meta, Spec: appsv1.DeploymentSpec{Template: pods}}
+		case desired.KindStatefulSet:
+			obj = &appsv1.StatefulSet{ObjectMeta: meta, Spec: appsv1.StatefulSetSpec{Template: pods}}
+		case desired.KindDaemonSet:
+			obj = &appsv1.DaemonSet{ObjectMeta: meta, Spec: appsv1.DaemonSetSpec{Template: pods}}
 		}
-		d.Spec.Template.Labels = pick(rng, someLabels)
-		obj = d
 	case k < 9:
 		r = desired.Ref{Kind: desired.KindReplicaSet, Namespace: ns, Name: pick(rng, someNames) + "-1"}
 		rs := &metav1.PartialObjectMetadata{ObjectMeta: meta}
@@ -211,10 +352,10 @@ func (h *history) change() {
 		if old, ok := h.now[r].(*corev1.Pod); ok && old.UID == p.UID {
 			p.OwnerReferences, p.Spec, p.DeletionTimestamp = old.OwnerReferences, old.Spec, old.DeletionTimestamp
 			if rng.IntN(20) == 0 {
-				p.OwnerReferences = h.owner(desired.KindReplicaSet, ns) // let go of, or adopted
+				p.OwnerReferences = h.podOwner(ns) // let go of, or adopted
 			}
 		} else {
-			p.OwnerReferences = h.owner(desired.KindReplicaSet, ns)
+			p.OwnerReferences = h.podOwner(ns)
 			p.Spec.HostNetwork = rng.IntN(6) == 0
 		}
 		if rng.IntN(4) == 0 {
@@ -229,6 +370,9 @@ func (h *history) change() {
 		r = desired.Ref{Kind: desired.KindService, Namespace: ns, Name: pick(rng, someNames)}
 		s := &corev1.Service{ObjectMeta: meta}
 		h.identify(r, &s.ObjectMeta)
+		if rng.IntN(2) == 0 {
+			h.annotate(&s.ObjectMeta, 2)
+		}
 		s.Spec.Type = pick(rng, []corev1.ServiceType{corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeClusterIP})
 		s.Spec.Selector = pick(rng, someLabels)
 		for range rng.IntN(3) {
@@ -243,6 +387,24 @@ func (h *history) change() {
 	}
 	h.now[r] = obj
 	h.queues[r] = append(h.queues[r], obj)
+}
+
+// annotate gives m annotations: a target but for one in n, and sometimes one to ignore it.
+func (h *history) annotate(m *metav1.ObjectMeta, n int) {
+	m.Annotations = map[string]string{}
+	if h.rng.IntN(n) > 0 {
+		m.Annotations[desired.Annotation] = pick(h.rng, someAnnotations)
+	}
+	if h.rng.IntN(5) == 0 {
+		m.Annotations[desired.IgnoreAnnotation] = pick(h.rng, someIgnores)
+	}
+}
+
+// podOwner is the controller of a Pod.
+func (h *history) podOwner(ns string) []metav1.OwnerReference {
+	return h.owner(pick(h.rng, []string{
+		desired.KindReplicaSet, desired.KindReplicaSet, desired.KindReplicaSet, desired.KindStatefulSet, desired.KindDaemonSet,
+	}), ns)
 }
 
 // identify names m: an object that is there mostly keeps its UID.
@@ -343,7 +505,6 @@ func (h *history) untold(before, after map[string]string, t desired.Touched) []s
 		switch {
 		case before[k] == after[k], touched[k]:
 		case k == "unknown" && before[k] == "": // it only forbids
-		case strings.HasPrefix(k, "epg ") && before[k] != "" && after[k] != "": // one of several workloads
 		default:
 			missing = append(missing, fmt.Sprintf("%s: %q -> %q", k, before[k], after[k]))
 		}
@@ -362,21 +523,16 @@ func merge(a, b map[string]string) map[string]string {
 func (h *history) definition() map[string]string {
 	type reason struct {
 		bearer desired.Ref
-		owner  *appsv1.Deployment
+		owner  metav1.Object
 	}
 	out := map[string]string{}
 	claims := map[aci.Place][]reason{}
 	named := map[aci.ExtEPG][]desired.Ref{}
-	deployments := map[types.UID]*appsv1.Deployment{}
-	ref := func(d *appsv1.Deployment) desired.Ref {
-		return desired.Ref{Kind: desired.KindDeployment, Namespace: d.Namespace, Name: d.Name}
-	}
-	target := func(d *appsv1.Deployment) (t desired.Target, known, unknown bool) {
-		if _, annotated := d.Annotations[desired.Annotation]; !annotated {
-			return t, false, false
-		}
-		t, err := desired.ParseTarget(h.target[d.UID])
-		return t, err == nil, err != nil
+	workloads := map[types.UID]metav1.Object{}
+	target := func(w metav1.Object) (t desired.Target, known, unknown bool) {
+		v := h.asks(w)
+		t, err := desired.ParseTarget(v)
+		return t, err == nil, v == unknownTarget
 	}
 	expose := func(t desired.Target) desired.Expose {
 		if t.Expose != nil {
@@ -384,41 +540,41 @@ func (h *history) definition() map[string]string {
 		}
 		return h.opts.Expose
 	}
-	for _, d := range all[*appsv1.Deployment](h) {
-		if d.DeletionTimestamp != nil {
-			continue
-		}
-		deployments[d.UID] = d
-		v, annotated := d.Annotations[desired.Annotation]
-		t, known, unknown := target(d)
+	for _, w := range h.workloads() {
+		workloads[w.GetUID()] = w
+		t, known, unknown := target(w)
 		if known {
-			out["target "+ref(d).String()] = t.EPG.String()
+			out["target "+refOf(w).String()] = t.EPG.String()
 		}
-		if !h.selected(d.Namespace) {
+		if !h.selected(w.GetNamespace()) {
 			continue
 		}
 		if known {
-			named[t.EPG] = append(named[t.EPG], ref(d))
+			named[t.EPG] = append(named[t.EPG], refOf(w))
 		}
 		if unknown {
 			out["unknown"] = "yes"
 		}
-		if _, err := desired.ParseTarget(v); annotated && err != nil {
-			out["problem "+ref(d).String()] = desired.ReasonInvalidAnnotation + " "
+		problems := strings.Repeat(desired.ReasonInvalidAnnotation+" ", h.invalid(w))
+		if s, ok := w.(*corev1.Service); ok && known && (s.Spec.Type != corev1.ServiceTypeLoadBalancer || !expose(t).Services) {
+			problems += desired.ReasonNotExposed + " "
+		}
+		if problems != "" {
+			out["problem "+refOf(w).String()] = problems
 		}
 	}
 	hold := func(a netip.Addr) { out["held "+netip.PrefixFrom(a, a.BitLen()).String()] = "yes" }
-	claim := func(t desired.Target, a netip.Addr, by desired.Ref, d *appsv1.Deployment) {
+	claim := func(t desired.Target, a netip.Addr, by desired.Ref, d metav1.Object) {
 		place := aci.Place{ExtEPG: t.EPG, Prefix: netip.PrefixFrom(a, a.BitLen())}
 		claims[place] = append(claims[place], reason{by, d})
 	}
 	pods := all[*corev1.Pod](h)
 	for _, p := range pods {
 		by := desired.Ref{Kind: desired.KindPod, Namespace: p.Namespace, Name: p.Name}
-		d := deployments[h.workload[p.UID]]
-		if p.Spec.HostNetwork && d != nil && h.selected(d.Namespace) {
+		d := workloads[h.workload[p.UID]]
+		if p.Spec.HostNetwork && d != nil && h.selected(d.GetNamespace()) {
 			if t, known, _ := target(d); known && expose(t).Pods {
-				key := "problem " + ref(d).String()
+				key := "problem " + refOf(d).String()
 				out[key] = strings.TrimSuffix(out[key], desired.ReasonHostNetwork+" ") + desired.ReasonHostNetwork + " "
 			}
 		}
@@ -448,22 +604,31 @@ func (h *history) definition() map[string]string {
 	}
 	for _, s := range all[*corev1.Service](h) {
 		by := desired.Ref{Kind: desired.KindService, Namespace: s.Namespace, Name: s.Name}
-		if s.Spec.Type != corev1.ServiceTypeLoadBalancer || len(s.Spec.Selector) == 0 || !h.selected(s.Namespace) {
+		if s.Spec.Type != corev1.ServiceTypeLoadBalancer || !h.selected(s.Namespace) || h.ignored[s.UID] == "true" {
 			continue
 		}
-		for _, d := range deployments {
-			if d.Namespace != s.Namespace || !labels.SelectorFromSet(s.Spec.Selector).Matches(labels.Set(d.Spec.Template.Labels)) {
-				continue
+		var claimants []metav1.Object
+		for _, w := range workloads {
+			switch l, ok := template(w); {
+			case annotated(s, desired.Annotation):
+				if w.GetUID() == s.UID {
+					claimants = append(claimants, w)
+				}
+			case ok && w.GetNamespace() == s.Namespace && len(s.Spec.Selector) > 0 &&
+				labels.SelectorFromSet(s.Spec.Selector).Matches(l):
+				claimants = append(claimants, w)
 			}
+		}
+		for _, w := range claimants {
 			for _, in := range s.Status.LoadBalancer.Ingress {
 				a, ok := usable(in.IP)
-				t, known, unknown := target(d)
+				t, known, unknown := target(w)
 				switch {
 				case !ok:
-				case unknown:
+				case unknown, known && h.ignored[s.UID] == "":
 					hold(a)
 				case known && expose(t).Services:
-					claim(t, a, by, d)
+					claim(t, a, by, w)
 				}
 			}
 		}
@@ -472,19 +637,18 @@ func (h *history) definition() map[string]string {
 		out["epg "+e.String()] = list(slices.SortedFunc(slices.Values(refs), desired.Ref.Compare))
 	}
 	for place, reasons := range claims {
-		var by, workloads []desired.Ref
+		var by, of []desired.Ref
 		slices.SortFunc(reasons, func(a, b reason) int {
-			if c := a.owner.CreationTimestamp.Compare(b.owner.CreationTimestamp.Time); c != 0 {
-				return c
-			}
-			return ref(a.owner).Compare(ref(b.owner))
+			p, q := refOf(a.owner), refOf(b.owner)
+			return cmp.Or(a.owner.GetCreationTimestamp().Compare(b.owner.GetCreationTimestamp().Time),
+				cmp.Compare(p.Namespace, q.Namespace), cmp.Compare(p.Name, q.Name), cmp.Compare(p.Kind, q.Kind))
 		})
 		for _, r := range reasons {
-			by, workloads = append(by, r.bearer), append(workloads, ref(r.owner))
+			by, of = append(by, r.bearer), append(of, refOf(r.owner))
 		}
 		slices.SortFunc(by, desired.Ref.Compare)
-		out["place "+place.String()] = fmt.Sprint(list(slices.Compact(by)), " for ", list(slices.Compact(workloads)),
-			" since ", reasons[0].owner.CreationTimestamp.Unix())
+		out["place "+place.String()] = fmt.Sprint(list(slices.Compact(by)), " for ", list(slices.Compact(of)),
+			" since ", reasons[0].owner.GetCreationTimestamp().Unix())
 	}
 	return out
 }
@@ -523,13 +687,11 @@ func (h *history) rebuilt() map[string]string {
 	refs := slices.SortedFunc(maps.Keys(h.heard), desired.Ref.Compare)
 	h.rng.Shuffle(len(refs), func(i, j int) { refs[i], refs[j] = refs[j], refs[i] })
 	for _, r := range refs {
-		switch o := h.heard[r].(type) {
-		case *appsv1.Deployment:
-			if v, ok := h.target[o.UID]; ok {
-				was := o.DeepCopy()
-				was.Annotations[desired.Annotation] = v
-				s.Fold(r, was)
-			}
+		o := h.heard[r]
+		if isWorkload(r.Kind) || r.Kind == desired.KindNamespace {
+			s.Fold(r, h.lastValid(o))
+		}
+		switch o := o.(type) {
 		case *corev1.Pod:
 			at := desired.Ref{Kind: desired.KindReplicaSet, Namespace: "ghosts", Name: "ghost"}
 			if d := h.workload[o.UID]; d != "" {
@@ -552,4 +714,18 @@ func (h *history) rebuilt() map[string]string {
 		s.Fold(r, h.heard[r])
 	}
 	return answersOf(s)
+}
+
+// lastValid is a workload or a namespace as it was when its annotations last were valid.
+func (h *history) lastValid(o metav1.Object) metav1.Object {
+	o = o.(interface{ DeepCopyObject() runtime.Object }).DeepCopyObject().(metav1.Object)
+	a := o.GetAnnotations()
+	for key, last := range map[string]map[types.UID]string{
+		desired.Annotation: h.target, desired.DefaultAnnotation: h.deflt, desired.IgnoreAnnotation: h.ignored,
+	} {
+		if v := last[o.GetUID()]; v != "" && annotated(o, key) {
+			a[key] = v
+		}
+	}
+	return o
 }

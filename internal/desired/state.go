@@ -37,6 +37,7 @@ type Problem struct {
 const (
 	ReasonInvalidAnnotation = "InvalidAnnotation"
 	ReasonHostNetwork       = "HostNetwork"
+	ReasonNotExposed        = "NotExposed" // an annotated Service that claims nothing
 )
 
 // Options of a State. The zero value exposes nothing, in all namespaces.
@@ -62,29 +63,22 @@ type Touched struct {
 // State is which address belongs in which external EPG. It is not safe for concurrent use.
 type State struct {
 	opts       Options
-	namespaces map[string]bool // name -> chosen by the selector
-	workloads  map[types.UID]*workload
+	namespaces map[string]*namespace
+	workloads  map[types.UID]*workload // those that have Pods
 	byName     map[Ref]*workload
-	byNS       map[string]*members
 	owners     map[types.UID]types.UID         // ReplicaSet -> controlling Deployment, "" for none
 	replicas   map[Ref]types.UID               // ReplicaSet by name
-	below      map[types.UID]map[*pod]struct{} // ReplicaSet or Deployment, seen or not -> its Pods
+	below      map[types.UID]map[*pod]struct{} // ReplicaSet or workload, seen or not -> its Pods
 	pods       map[Ref]*pod
 	holders    map[netip.Addr][]*pod // address -> Pods that report it
 	services   map[Ref]*service
 	claims     map[netip.Prefix][]give
 	held       map[netip.Prefix]int // prefix -> bearers whose target cannot be told
 	epgs       map[aci.ExtEPG]*epg
-	unknown    map[*workload]struct{} // workloads whose target is not known
+	unknown    map[*workload]struct{} // workloads that count and whose target is not known
 
 	// hostNetwork counts, by workload, seen or not, the Pods that use their node's address.
 	hostNetwork map[types.UID]int
-}
-
-// members of a namespace that select each other.
-type members struct {
-	workloads map[*workload]struct{}
-	services  map[*service]struct{}
 }
 
 // epg is what is wanted of one external EPG.
@@ -112,10 +106,9 @@ type bearer struct {
 func NewState(o Options) *State {
 	return &State{
 		opts:       o,
-		namespaces: map[string]bool{},
+		namespaces: map[string]*namespace{},
 		workloads:  map[types.UID]*workload{},
 		byName:     map[Ref]*workload{},
-		byNS:       map[string]*members{},
 		owners:     map[types.UID]types.UID{},
 		replicas:   map[Ref]types.UID{},
 		below:      map[types.UID]map[*pod]struct{}{},
@@ -170,14 +163,7 @@ func (s *State) Held(p netip.Prefix) bool { return s.held[p] > 0 }
 
 // Unknown reports that some workload has an annotation whose target is not known: no EPG may
 // be deleted, for it could be the one.
-func (s *State) Unknown() bool {
-	for w := range s.unknown {
-		if s.selected(w.ref.Namespace) {
-			return true
-		}
-	}
-	return false
-}
+func (s *State) Unknown() bool { return len(s.unknown) > 0 }
 
 // Workloads returns the workloads whose target is e, sorted.
 func (s *State) Workloads(e aci.ExtEPG) []Ref {
@@ -216,7 +202,8 @@ func (s *State) Places(e aci.ExtEPG) iter.Seq[aci.Place] {
 	}
 }
 
-// AllWorkloads returns every workload that was folded, annotated or not, sorted.
+// AllWorkloads returns every workload that was folded, annotated or not, Services among them,
+// sorted.
 func (s *State) AllWorkloads() []Ref { return slices.SortedFunc(maps.Keys(s.byName), Ref.Compare) }
 
 // Target returns what the workload asks for.
@@ -231,34 +218,34 @@ func (s *State) Target(r Ref) (aci.ExtEPG, bool) {
 // Problems returns what a person must see to at the workload r.
 func (s *State) Problems(r Ref) []Problem {
 	w := s.byName[r]
-	if w == nil || !s.selected(r.Namespace) {
+	if w == nil || !w.ns.chosen {
 		return nil
 	}
 	var out []Problem
-	if w.invalid != "" {
-		out = append(out, Problem{Ref: r, Reason: ReasonInvalidAnnotation, Message: w.invalid})
+	problem := func(reason, message string) { out = append(out, Problem{Ref: r, Reason: reason, Message: message}) }
+	if m := w.ignoreProblem(); m != "" {
+		problem(ReasonInvalidAnnotation, m)
 	}
-	if s.hostNetwork[w.uid] > 0 && w.target != nil && w.expose(s.opts.Expose).Pods {
-		out = append(out, Problem{
-			Ref: r, Reason: ReasonHostNetwork,
-			Message: "Pods with hostNetwork bear the address of their node: it is not claimed",
-		})
+	if a := w.setting(); a != nil && a.err != nil && w.ignored != isIgnored {
+		where := Annotation
+		if a != &w.own {
+			where = DefaultAnnotation + " of the namespace"
+		}
+		problem(ReasonInvalidAnnotation, a.problem(where))
+	}
+	expose := w.expose(s.opts.Expose)
+	if v := s.services[r]; v != nil && w.target != nil {
+		switch {
+		case !v.loadBalancer:
+			problem(ReasonNotExposed, "is not of type LoadBalancer: nothing is claimed")
+		case !expose.Services:
+			problem(ReasonNotExposed, `services are not exposed: nothing is claimed; "expose": ["services"] in the annotation claims its addresses`)
+		}
+	}
+	if s.hostNetwork[w.uid] > 0 && w.target != nil && expose.Pods {
+		problem(ReasonHostNetwork, "Pods with hostNetwork bear the address of their node: it is not claimed")
 	}
 	return out
-}
-
-// selected reports whether the workloads of a namespace count.
-func (s *State) selected(namespace string) bool {
-	return s.opts.Namespaces == nil || s.namespaces[namespace]
-}
-
-func (s *State) members(namespace string) *members {
-	m := s.byNS[namespace]
-	if m == nil {
-		m = &members{map[*workload]struct{}{}, map[*service]struct{}{}}
-		s.byNS[namespace] = m
-	}
-	return m
 }
 
 // set replaces what b gives and holds, and adds the places that differ to t.

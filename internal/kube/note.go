@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -55,15 +54,13 @@ const maxNote = 1024
 // Note records an Event on the workload to; on one that is gone it records nothing. It does
 // not block.
 func (n *Notes) Note(to desired.Ref, warning bool, reason, message string) {
-	if to.Kind != desired.KindDeployment {
-		return
-	}
-	var d appsv1.Deployment
-	if n.objects.Get(context.Background(), types.NamespacedName{Namespace: to.Namespace, Name: to.Name}, &d) != nil {
+	obj, version := newWorkload(to.Kind)
+	if obj == nil ||
+		n.objects.Get(context.Background(), types.NamespacedName{Namespace: to.Namespace, Name: to.Name}, obj) != nil {
 		return
 	}
 	regarding := &corev1.ObjectReference{
-		APIVersion: appsv1.SchemeGroupVersion.String(), Kind: to.Kind, Namespace: to.Namespace, Name: to.Name, UID: d.UID,
+		APIVersion: version, Kind: to.Kind, Namespace: to.Namespace, Name: to.Name, UID: obj.GetUID(),
 	}
 	kind := corev1.EventTypeNormal
 	if warning {

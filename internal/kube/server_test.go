@@ -235,7 +235,7 @@ func TestWatch_tells_of_all_that_is_there_before_Synced_and_then_of_what_happens
 	})
 
 	v := newView(s.ns)
-	if err := Watch(t.Context(), s.newCache(t), true, v); err != nil {
+	if err := Watch(t.Context(), s.newCache(t), v); err != nil {
 		t.Fatal(err)
 	}
 	all := map[string]int{"Namespace": 1, "Deployment": 1, "ReplicaSet": 1, "Pod": 2, "Service": 1}
@@ -303,25 +303,13 @@ func TestWatch_tells_of_all_that_is_there_before_Synced_and_then_of_what_happens
 	}
 }
 
-func TestWatch_leaves_namespaces_alone_when_their_labels_do_not_matter(t *testing.T) {
-	t.Parallel()
-	s := newServer(t)
-	v := newView(s.ns)
-	if err := Watch(t.Context(), s.newCache(t), false, v); err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(map[string]int{}, v.kinds()); d != "" {
-		t.Errorf("(-want +got)\n%s", d)
-	}
-}
-
 func TestWatch_ends_with_its_context_when_the_caches_do_not_sync(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	v := newView(s.ns)
-	if err := Watch(ctx, s.newCacheAs(t, rest.AnonymousClientConfig(s.cfg)), true, v); err == nil || v.synced != nil {
+	if err := Watch(ctx, s.newCacheAs(t, rest.AnonymousClientConfig(s.cfg)), v); err == nil || v.synced != nil {
 		t.Errorf("returned %v after %d calls of Synced, although nothing may be listed", err, len(v.synced))
 	}
 }

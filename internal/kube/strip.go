@@ -30,29 +30,53 @@ func stripPod(p *corev1.Pod) *corev1.Pod {
 
 func stripService(s *corev1.Service) *corev1.Service {
 	return &corev1.Service{
-		ObjectMeta: keep(s.ObjectMeta),
+		ObjectMeta: workloadMeta(s.ObjectMeta),
 		Spec:       corev1.ServiceSpec{Type: s.Spec.Type, Selector: s.Spec.Selector},
 		Status:     corev1.ServiceStatus{LoadBalancer: s.Status.LoadBalancer},
 	}
 }
 
 func stripDeployment(d *appsv1.Deployment) *appsv1.Deployment {
-	meta := keep(d.ObjectMeta)
-	if v, ok := d.Annotations[desired.Annotation]; ok {
-		meta.Annotations = map[string]string{desired.Annotation: v}
-	}
 	return &appsv1.Deployment{
-		ObjectMeta: meta,
-		Spec: appsv1.DeploymentSpec{Template: corev1.PodTemplateSpec{
-			ObjectMeta: metav1.ObjectMeta{Labels: d.Spec.Template.Labels},
-		}},
+		ObjectMeta: workloadMeta(d.ObjectMeta), Spec: appsv1.DeploymentSpec{Template: stripTemplate(d.Spec.Template)},
 	}
 }
 
+func stripStatefulSet(s *appsv1.StatefulSet) *appsv1.StatefulSet {
+	return &appsv1.StatefulSet{
+		ObjectMeta: workloadMeta(s.ObjectMeta), Spec: appsv1.StatefulSetSpec{Template: stripTemplate(s.Spec.Template)},
+	}
+}
+
+func stripDaemonSet(d *appsv1.DaemonSet) *appsv1.DaemonSet {
+	return &appsv1.DaemonSet{
+		ObjectMeta: workloadMeta(d.ObjectMeta), Spec: appsv1.DaemonSetSpec{Template: stripTemplate(d.Spec.Template)},
+	}
+}
+
+func stripTemplate(t corev1.PodTemplateSpec) corev1.PodTemplateSpec {
+	return corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: t.Labels}}
+}
+
 func stripMeta(m *metav1.PartialObjectMetadata) *metav1.PartialObjectMetadata {
-	meta := keep(m.ObjectMeta)
+	meta := annotated(m.ObjectMeta, desired.DefaultAnnotation)
 	meta.Labels = m.Labels // of namespaces; those of ReplicaSets are few
 	return &metav1.PartialObjectMetadata{TypeMeta: m.TypeMeta, ObjectMeta: meta}
+}
+
+func workloadMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
+	return annotated(m, desired.Annotation, desired.IgnoreAnnotation)
+}
+
+// annotated is what identifies an object, with these of its annotations.
+func annotated(m metav1.ObjectMeta, keys ...string) metav1.ObjectMeta {
+	kept := keep(m)
+	for _, k := range keys {
+		if v, ok := m.Annotations[k]; ok {
+			metav1.SetMetaDataAnnotation(&kept, k, v)
+		}
+	}
+	return kept
 }
 
 // keep is what identifies an object and its controller.

@@ -60,6 +60,10 @@ func kept(t *testing.T, obj metav1.Object) metav1.Object {
 		f = strip(stripService)
 	case *appsv1.Deployment:
 		f = strip(stripDeployment)
+	case *appsv1.StatefulSet:
+		f = strip(stripStatefulSet)
+	case *appsv1.DaemonSet:
+		f = strip(stripDaemonSet)
 	case *metav1.PartialObjectMetadata:
 		f = strip(stripMeta)
 	}
@@ -109,8 +113,8 @@ func pick[T any](rng *rand.Rand, list ...T) T { return list[rng.IntN(len(list))]
 // someObject is an object of a small cluster, or its end, with much in it that nobody needs.
 func someObject(rng *rand.Rand) (desired.Ref, metav1.Object) {
 	n := rng.IntN(3)
-	kind := pick(rng, desired.KindDeployment, desired.KindReplicaSet, desired.KindPod, desired.KindPod, desired.KindService,
-		desired.KindNamespace)
+	kind := pick(rng, desired.KindDeployment, desired.KindStatefulSet, desired.KindDaemonSet, desired.KindReplicaSet,
+		desired.KindPod, desired.KindPod, desired.KindService, desired.KindNamespace)
 	name := fmt.Sprint("o", n)
 	r := desired.Ref{Kind: kind, Namespace: "ns", Name: name}
 	if kind == desired.KindNamespace {
@@ -142,27 +146,40 @@ func someObject(rng *rand.Rand) (desired.Ref, metav1.Object) {
 		meta.DeletionTimestamp = new(metav1.NewTime(time.Unix(100, 0)))
 	}
 	ip := func() string { return fmt.Sprintf("10.0.0.%d", rng.IntN(6)) }
+	annotate := func(key string) {
+		switch rng.IntN(5) {
+		case 0, 1:
+		case 2:
+			meta.Annotations[key] = `{"tenant":"T"}`
+		default:
+			meta.Annotations[key] = fmt.Sprintf(`{"tenant":"T","l3out":"O","epg":%q}`, pick(rng, "A", "B"))
+		}
+		if rng.IntN(4) == 0 {
+			meta.Annotations[desired.IgnoreAnnotation] = pick(rng, "true", "false", "yes")
+		}
+	}
+	template := corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": pick(rng, "web", "api")}, Annotations: map[string]string{"x": "y"}},
+		Spec:       corev1.PodSpec{HostNetwork: true},
+	}
 	switch kind {
 	case desired.KindDeployment:
-		switch rng.IntN(5) {
-		case 0:
-		case 1:
-			meta.Annotations[desired.Annotation] = `{"tenant":"T"}`
-		default:
-			meta.Annotations[desired.Annotation] = fmt.Sprintf(`{"tenant":"T","l3out":"O","epg":%q}`, pick(rng, "A", "B"))
-		}
+		annotate(desired.Annotation)
 		return r, &appsv1.Deployment{ObjectMeta: meta, Spec: appsv1.DeploymentSpec{
-			Replicas: new(int32(rng.IntN(5))),
-			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": pick(rng, "web", "api")}, Annotations: map[string]string{"x": "y"}},
-				Spec:       corev1.PodSpec{HostNetwork: true},
-			},
+			Replicas: new(int32(rng.IntN(5))), Template: template,
 		}}
+	case desired.KindStatefulSet:
+		annotate(desired.Annotation)
+		return r, &appsv1.StatefulSet{ObjectMeta: meta, Spec: appsv1.StatefulSetSpec{ServiceName: "db", Template: template}}
+	case desired.KindDaemonSet:
+		annotate(desired.Annotation)
+		return r, &appsv1.DaemonSet{ObjectMeta: meta, Spec: appsv1.DaemonSetSpec{MinReadySeconds: 5, Template: template}}
 	case desired.KindReplicaSet:
 		owned(desired.KindDeployment, pick(rng, new(true), new(true), new(false), nil))
 		return r, &metav1.PartialObjectMetadata{ObjectMeta: meta}
 	case desired.KindPod:
-		owned(desired.KindReplicaSet, pick(rng, new(true), new(true), new(false), nil))
+		owned(pick(rng, desired.KindReplicaSet, desired.KindReplicaSet, desired.KindStatefulSet, desired.KindDaemonSet),
+			pick(rng, new(true), new(true), new(false), nil))
 		p := &corev1.Pod{
 			ObjectMeta: meta,
 			Spec:       corev1.PodSpec{NodeName: "node", HostNetwork: rng.IntN(6) == 0},
@@ -176,6 +193,9 @@ func someObject(rng *rand.Rand) (desired.Ref, metav1.Object) {
 		}
 		return r, p
 	case desired.KindService:
+		if rng.IntN(3) == 0 {
+			annotate(desired.Annotation)
+		}
 		s := &corev1.Service{
 			ObjectMeta: meta,
 			Spec: corev1.ServiceSpec{
@@ -191,6 +211,7 @@ func someObject(rng *rand.Rand) (desired.Ref, metav1.Object) {
 		}
 		return r, s
 	}
+	annotate(desired.DefaultAnnotation)
 	return r, &metav1.PartialObjectMetadata{ObjectMeta: meta}
 }
 

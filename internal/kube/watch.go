@@ -30,9 +30,11 @@ func CacheOptions() cache.Options {
 	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Pod{}:        {Transform: strip(stripPod)},
-			&corev1.Service{}:    {Transform: strip(stripService)},
-			&appsv1.Deployment{}: {Transform: strip(stripDeployment)},
+			&corev1.Pod{}:         {Transform: strip(stripPod)},
+			&corev1.Service{}:     {Transform: strip(stripService)},
+			&appsv1.Deployment{}:  {Transform: strip(stripDeployment)},
+			&appsv1.StatefulSet{}: {Transform: strip(stripStatefulSet)},
+			&appsv1.DaemonSet{}:   {Transform: strip(stripDaemonSet)},
 			objectMeta("apps/v1", desired.KindReplicaSet): {Transform: strip(stripMeta)},
 			objectMeta("v1", desired.KindNamespace):       {Transform: strip(stripMeta)},
 		},
@@ -41,23 +43,37 @@ func CacheOptions() cache.Options {
 	}
 }
 
-// Watch feeds sink from the informers of c until ctx ends; namespaces says whether their
-// labels matter. It returns when everything is synced, or with what keeps it from that.
-func Watch(ctx context.Context, c cache.Cache, namespaces bool, sink Sink) error {
-	watched := []struct {
+// newWorkload returns an empty object of a kind that may be a workload, nil for other kinds, and
+// the kind's API version.
+func newWorkload(kind string) (client.Object, string) {
+	switch kind {
+	case desired.KindDeployment:
+		return &appsv1.Deployment{}, "apps/v1"
+	case desired.KindStatefulSet:
+		return &appsv1.StatefulSet{}, "apps/v1"
+	case desired.KindDaemonSet:
+		return &appsv1.DaemonSet{}, "apps/v1"
+	case desired.KindService:
+		return &corev1.Service{}, "v1"
+	}
+	return nil, ""
+}
+
+// Watch feeds sink from the informers of c until ctx ends. It returns when everything is
+// synced, or with what keeps it from that.
+func Watch(ctx context.Context, c cache.Cache, sink Sink) error {
+	type source struct {
 		kind string
 		obj  client.Object
-	}{
-		{desired.KindDeployment, &appsv1.Deployment{}},
+	}
+	watched := []source{
+		{desired.KindNamespace, objectMeta("v1", desired.KindNamespace)},
 		{desired.KindReplicaSet, objectMeta("apps/v1", desired.KindReplicaSet)},
 		{desired.KindPod, &corev1.Pod{}},
-		{desired.KindService, &corev1.Service{}},
 	}
-	if namespaces {
-		watched = append(watched, struct {
-			kind string
-			obj  client.Object
-		}{desired.KindNamespace, objectMeta("v1", desired.KindNamespace)})
+	for _, kind := range []string{desired.KindDeployment, desired.KindStatefulSet, desired.KindDaemonSet, desired.KindService} {
+		obj, _ := newWorkload(kind)
+		watched = append(watched, source{kind, obj})
 	}
 	var synced []toolscache.InformerSynced
 	for _, w := range watched {

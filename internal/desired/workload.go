@@ -1,0 +1,333 @@
+package desired
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/haystacknetworks/aci-sync/internal/aci"
+)
+
+// workload is what may opt in: a Deployment, StatefulSet or DaemonSet, or a Service.
+type workload struct {
+	ref      Ref
+	uid      types.UID
+	created  time.Time
+	ns       *namespace
+	template labels.Set // labels of its Pods; none for a Service
+	own      setting    // its own annotation
+	ignore   *string    // value of IgnoreAnnotation; nil for none
+	ignored  ignored
+
+	// What follows from these and from the namespace.
+	target  *Target     // what it asks for; nil for nothing or unknown
+	unknown bool        // it asks for something that cannot be told
+	names   *aci.ExtEPG // the EPG that it is counted at; nil for none
+}
+
+// ignored says whether a workload is opted out.
+type ignored int
+
+const (
+	notIgnored ignored = iota
+	isIgnored
+	maybeIgnored // the annotation never was valid
+)
+
+// namespace is what workloads and Services have in common, and which there are.
+type namespace struct {
+	there     bool // it has been folded
+	uid       types.UID
+	chosen    bool                   // its workloads count
+	deflt     setting                // for workloads without an annotation of their own
+	workloads map[*workload]struct{} // those with a template
+	services  map[*service]struct{}
+}
+
+// setting is an annotation that says a target.
+type setting struct {
+	value  *string // nil for none
+	target *Target // the last valid one while the annotation stands; nil for none or unknown
+	err    error   // what is wrong with value
+}
+
+// set takes in the annotation as it is now. An invalid one keeps the last valid target, which
+// is fallback where the annotation itself had none.
+func (a *setting) set(value *string, fallback *Target) {
+	was := a.value
+	if a.value, a.err = value, nil; value == nil {
+		a.target = nil
+		return
+	}
+	target, err := ParseTarget(*value)
+	if a.err = err; err == nil {
+		a.target = &target
+	} else if was == nil {
+		a.target = fallback
+	}
+}
+
+// problem says what is wrong with an invalid annotation, and what was kept.
+func (a *setting) problem(where string) string {
+	if a.target == nil {
+		return fmt.Sprintf("annotation %s: %v; no valid target is known, so nothing of this workload is added or deleted",
+			where, a.err)
+	}
+	return fmt.Sprintf("annotation %s: %v; the last valid target %s is kept", where, a.err, a.target.EPG)
+}
+
+// compare orders by age, then name: who wins a conflict without an incumbent.
+func (w *workload) compare(v *workload) int {
+	return cmp.Or(w.created.Compare(v.created), cmp.Compare(w.ref.Namespace, v.ref.Namespace),
+		cmp.Compare(w.ref.Name, v.ref.Name), cmp.Compare(w.ref.Kind, v.ref.Kind))
+}
+
+// asks reports whether anything is to be claimed or held for w.
+func (w *workload) asks() bool { return w.ns.chosen && (w.target != nil || w.unknown) }
+
+func (w *workload) expose(deflt Expose) Expose {
+	if w.target != nil && w.target.Expose != nil {
+		return *w.target.Expose
+	}
+	return deflt
+}
+
+// setting is the annotation that applies to w; nil for none. The namespace's is not for
+// Services: the workloads that they select claim their addresses already.
+func (w *workload) setting() *setting {
+	switch {
+	case w.own.value != nil:
+		return &w.own
+	case w.ref.Kind != KindService && w.ns.deflt.value != nil:
+		return &w.ns.deflt
+	}
+	return nil
+}
+
+// aim works out what w asks for.
+//
+//	ignored | own annotation | namespace's default | asks for
+//	yes     |                |                     | nothing
+//	unknown | one of the two                       | unknown
+//	no      | valid          |                     | its own target
+//	no      | invalid        |                     | its last valid target, or unknown
+//	no      | none           | valid               | the namespace's target
+//	no      | none           | invalid             | the namespace's last valid target, or unknown
+//	        | none           | none                | nothing
+func (w *workload) aim() (target *Target, unknown bool) {
+	a := w.setting()
+	switch {
+	case a == nil, w.ignored == isIgnored:
+		return nil, false
+	case w.ignored == maybeIgnored:
+		return nil, true
+	}
+	return a.target, a.target == nil
+}
+
+// same reports whether the annotations of w still are these.
+func (w *workload) same(annotations map[string]string) bool {
+	return equal(w.own.value, value(annotations, Annotation)) && equal(w.ignore, value(annotations, IgnoreAnnotation))
+}
+
+// annotate gives w its annotations; at first it has had none that are known.
+func (w *workload) annotate(annotations map[string]string, first bool) {
+	w.own.set(value(annotations, Annotation), w.target)
+	w.ignore = value(annotations, IgnoreAnnotation)
+	switch v := w.ignore; {
+	case v == nil, *v == "false":
+		w.ignored = notIgnored
+	case *v == "true":
+		w.ignored = isIgnored
+	case first:
+		w.ignored = maybeIgnored
+	}
+}
+
+// ignoreProblem says what is wrong with the annotation IgnoreAnnotation; "" when nothing is.
+func (w *workload) ignoreProblem() string {
+	if w.ignore == nil || *w.ignore == "true" || *w.ignore == "false" {
+		return ""
+	}
+	kept := "it is not ignored, as before"
+	switch w.ignored {
+	case isIgnored:
+		kept = "it is ignored, as before"
+	case maybeIgnored:
+		kept = "whether it was ignored is not known, so nothing of it is added or deleted"
+	case notIgnored:
+	}
+	return fmt.Sprintf(`annotation %s: %.40q is neither "true" nor "false"; %s`, IgnoreAnnotation, *w.ignore, kept)
+}
+
+// templateOf returns the labels of the Pods that a workload makes.
+func templateOf(obj metav1.Object) (labels.Set, bool) {
+	switch o := obj.(type) {
+	case *appsv1.Deployment:
+		return o.Spec.Template.Labels, true
+	case *appsv1.StatefulSet:
+		return o.Spec.Template.Labels, true
+	case *appsv1.DaemonSet:
+		return o.Spec.Template.Labels, true
+	}
+	return nil, false
+}
+
+func (s *State) foldWorkload(r Ref, obj metav1.Object, t *Touched) {
+	template, ok := templateOf(obj)
+	// What is being deleted goes for good, only its Pods are waited for; it withdraws at once.
+	there := ok && obj.GetDeletionTimestamp() == nil
+	w := s.byName[r]
+	if w != nil && (!there || obj.GetUID() != w.uid) {
+		s.removeWorkload(w, t)
+		w = nil
+	}
+	if !there {
+		return
+	}
+	if w != nil && w.same(obj.GetAnnotations()) && maps.Equal(w.template, template) {
+		return // most updates are of the status
+	}
+	first := w == nil
+	if first {
+		w = s.addWorkload(r, obj)
+		s.workloads[w.uid] = w
+		w.ns.workloads[w] = struct{}{}
+	}
+	asked, old := w.asks(), w.template
+	w.template = template
+	w.annotate(obj.GetAnnotations(), first)
+	s.settle(w, t)
+	if asked || w.asks() {
+		s.giveSelecting(w.ns, t, old, template)
+	}
+}
+
+func (s *State) addWorkload(r Ref, obj metav1.Object) *workload {
+	w := &workload{ref: r, uid: obj.GetUID(), created: obj.GetCreationTimestamp().Time, ns: s.namespace(r.Namespace)}
+	s.byName[r] = w
+	return w
+}
+
+func (s *State) removeWorkload(w *workload, t *Touched) {
+	asked := w.asks()
+	delete(s.workloads, w.uid)
+	delete(s.byName, w.ref)
+	delete(w.ns.workloads, w)
+	w.own, w.ignored = setting{}, isIgnored // also for the default
+	s.settle(w, t)
+	if asked {
+		s.giveSelecting(w.ns, t, w.template)
+	}
+	s.forget(w.ref.Namespace)
+}
+
+// settle works out what w asks for now. It moves w from the EPG that it named to the one that
+// it names, and its Pods with it. Services are the caller's: they may be shared.
+func (s *State) settle(w *workload, t *Touched) {
+	t.Workloads = append(t.Workloads, w.ref)
+	w.target, w.unknown = w.aim()
+	was := w.names
+	if w.names = nil; w.target != nil && w.ns.chosen {
+		w.names = &w.target.EPG
+	}
+	if is := w.names; was != is && (was == nil || is == nil || *was != *is) {
+		if is != nil {
+			t.Places = append(t.Places, aci.Place{ExtEPG: *is})
+			s.epg(*is).workloads[w] = struct{}{}
+		}
+		if was != nil {
+			t.Places = append(t.Places, aci.Place{ExtEPG: *was})
+			delete(s.epg(*was).workloads, w)
+		}
+	}
+	for p := range s.below[w.uid] {
+		s.givePod(p, t)
+	}
+	if was != nil {
+		s.drop(*was)
+	}
+	if w.unknown && w.ns.chosen {
+		s.unknown[w] = struct{}{}
+	} else if _, was := s.unknown[w]; was {
+		if delete(s.unknown, w); len(s.unknown) == 0 {
+			t.Places = append(t.Places, aci.Place{})
+		}
+	}
+}
+
+// giveSelecting works out what the Services of n give that select one of these templates.
+func (s *State) giveSelecting(n *namespace, t *Touched, templates ...labels.Set) {
+	for v := range n.services {
+		for _, l := range templates {
+			if v.selector != nil && v.selector.Matches(l) {
+				s.giveService(v, t)
+				break
+			}
+		}
+	}
+}
+
+func (s *State) foldNamespace(r Ref, obj metav1.Object, t *Touched) {
+	n := s.namespace(r.Name)
+	defer s.forget(r.Name)
+	var uid types.UID
+	var deflt *string
+	chosen := s.opts.Namespaces == nil
+	if n.there = obj != nil; n.there {
+		uid, deflt = obj.GetUID(), value(obj.GetAnnotations(), DefaultAnnotation)
+		chosen = chosen || s.opts.Namespaces.Matches(labels.Set(obj.GetLabels()))
+	}
+	if n.uid == uid && n.chosen == chosen && equal(n.deflt.value, deflt) {
+		return
+	}
+	if n.uid != uid {
+		n.deflt = setting{} // another namespace of that name
+	}
+	n.uid, n.chosen = uid, chosen
+	n.deflt.set(deflt, nil)
+	for w := range n.workloads {
+		s.settle(w, t)
+	}
+	for v := range n.services {
+		s.settle(v.workload, t)
+		s.giveService(v, t)
+	}
+}
+
+// namespace returns the namespace of this name, which need not have been folded yet.
+func (s *State) namespace(name string) *namespace {
+	n := s.namespaces[name]
+	if n == nil {
+		n = &namespace{
+			chosen: s.opts.Namespaces == nil, workloads: map[*workload]struct{}{}, services: map[*service]struct{}{},
+		}
+		s.namespaces[name] = n
+	}
+	return n
+}
+
+// forget drops a namespace that is gone, once nothing is in it.
+func (s *State) forget(name string) {
+	if n := s.namespaces[name]; n != nil && !n.there && len(n.workloads) == 0 && len(n.services) == 0 {
+		delete(s.namespaces, name)
+	}
+}
+
+// value is that of one annotation, nil for none.
+func value(annotations map[string]string, key string) *string {
+	if v, ok := annotations[key]; ok {
+		return &v
+	}
+	return nil
+}
+
+func equal(a, b *string) bool {
+	return a == b || (a != nil && b != nil && *a == *b)
+}
