@@ -25,9 +25,6 @@ func (r *refusal) withheld() bool { return r != nil && !r.until.IsZero() }
 func (c *Controller) write(ctx context.Context, key aci.DN, p plan.Plan, since time.Time) error {
 	for _, post := range p.Posts(c.opts.Policy.Owner) {
 		first, again := c.apart(post)
-		if post.Second {
-			c.awaitLeft(ctx, post.Changes)
-		}
 		for _, part := range []plan.Post{first, again} {
 			if err := c.post(ctx, key, part, since); err != nil {
 				return err
@@ -37,27 +34,34 @@ func (c *Controller) write(ctx context.Context, key aci.DN, p plan.Plan, since t
 	return nil
 }
 
-// leaveTimeout is how long what enters an EPG waits on the spot for the word that it has left
-// another one. After that it comes back when the word does.
-const leaveTimeout = time.Second
+// newsTimeout is how long a POST waits on the spot for news of those before it. After that what
+// needs it comes back when it comes.
+const newsTimeout = time.Second
 
-// awaitLeft waits until events tell that the addresses of changes have left where they were. The
-// APIC's answer to a POST does not tell it: it can mean that the work goes on.
-func (c *Controller) awaitLeft(ctx context.Context, changes []plan.Change) {
+// awaitNews waits until events tell that the EPG is there, and that addresses have left where
+// they were. The APIC's answer to a POST does not tell it: it can mean that the work goes on.
+func (c *Controller) awaitNews(ctx context.Context, p plan.Post) {
 	batches := map[*batch]struct{}{}
+	await := func(dn aci.DN) {
+		if b := c.awaits[dn]; b != nil {
+			batches[b] = struct{}{}
+		}
+	}
 	c.mu.Lock()
-	for _, ch := range changes {
+	await(p.EPG.DN())
+	for _, ch := range p.Changes {
+		if !p.Second {
+			break
+		}
 		for _, h := range c.have.Holders(ch.Place.Prefix) {
-			n, _ := c.have.Subnet(aci.Place{ExtEPG: h, Prefix: ch.Place.Prefix})
-			for _, dn := range []aci.DN{n.DN, h.DN()} {
-				if b := c.awaits[dn]; b != nil && h != ch.Place.ExtEPG {
-					batches[b] = struct{}{}
-				}
+			if n, _ := c.have.Subnet(aci.Place{ExtEPG: h, Prefix: ch.Place.Prefix}); h != p.EPG {
+				await(n.DN)
+				await(h.DN())
 			}
 		}
 	}
 	c.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	ctx, cancel := context.WithTimeout(ctx, newsTimeout)
 	defer cancel()
 	for b := range batches {
 		select {
@@ -92,7 +96,7 @@ func (c *Controller) possible(key aci.DN, e aci.ExtEPG, changes []plan.Change) (
 		return nil, errOvertaken // its VRF's worker has it now
 	}
 	g, there := c.have.ExtEPG(e)
-	there = there || c.have.Expected(e.DN()) == aci.StatusCreated || !changes[0].Place.Prefix.IsValid()
+	there = there || !changes[0].Place.Prefix.IsValid()
 	var out []plan.Change
 	for _, ch := range changes {
 		whole := !ch.Place.Prefix.IsValid()
@@ -144,11 +148,11 @@ func (c *Controller) post(ctx context.Context, key aci.DN, p plan.Post, since ti
 // send makes the request; a refusal because of an object in it is returned apart from other
 // errors. The request in hand is finished even when ctx ends.
 func (c *Controller) send(ctx context.Context, key aci.DN, p plan.Post, since time.Time) (*aci.Error, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
+	if c.awaitNews(ctx, p); ctx.Err() != nil {
+		return nil, ctx.Err()
 	}
-	started := time.Now()
 	c.mu.Lock()
+	started := time.Now()
 	changes, err := c.possible(key, p.EPG, p.Changes)
 	if err != nil || len(changes) == 0 {
 		c.mu.Unlock()
@@ -245,11 +249,7 @@ func (c *Controller) confirmMarks(ctx context.Context, p plan.Post) error {
 		case ch.Place.Prefix.IsValid():
 			subnets = append(subnets, ch.DN)
 		default:
-			list, err := c.readEPG(ctx, p.EPG)
-			c.mu.Lock()
-			c.mark(list)
-			c.mu.Unlock()
-			errs = append(errs, err)
+			errs = append(errs, c.lookAt(ctx, p.EPG))
 		}
 	}
 	list, err := c.readSubnets(ctx, subnets)
@@ -327,14 +327,12 @@ func (c *Controller) carrierGone(ctx context.Context, p plan.Post) (bool, error)
 	_, there := c.have.ExtEPG(p.EPG)
 	c.mu.Unlock()
 	if there {
-		places, err := c.readEPG(ctx, p.EPG)
-		if err != nil {
+		if err := c.lookAt(ctx, p.EPG); err != nil {
 			return false, err
 		}
 		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.mark(places)
 		_, there = c.have.ExtEPG(p.EPG)
+		c.mu.Unlock()
 	}
 	return !there, nil
 }

@@ -246,13 +246,9 @@ func (c *Controller) overdue(ctx context.Context, key aci.DN) error {
 			if !b.failed {
 				c.log.Warn("no event tells of a write, reading what it did", "epg", b.epg, "changes", left)
 			}
-			list, err := c.readEPG(ctx, b.epg)
-			if err != nil {
+			if err := c.lookAt(ctx, b.epg); err != nil {
 				return err
 			}
-			c.mu.Lock()
-			c.mark(list)
-			c.mu.Unlock()
 		}
 		c.mu.Lock()
 		c.drop(b)

@@ -207,6 +207,16 @@ func TestEPGDeletion(t *testing.T) {
 				w.undeploy("web", "10.0.0.1")
 				c.do(w)
 			},
+			"/unheard, after a read that was for something else": func(w *world) {
+				w.drop("")
+				w.pods("web", "10.0.0.2")
+				w.sleep(6 * time.Second)
+				w.remove(dn("a/web/10.0.0.2"))
+				c.do(w)
+				w.undeploy("web", "10.0.0.1", "10.0.0.2")
+				w.sleep(time.Minute)
+				w.sim.ClearFaults()
+			},
 			"/unheard, in the moment before": func(w *world) {
 				w.undeploy("web", "10.0.0.1")
 				w.sleep(49 * time.Millisecond)

@@ -30,6 +30,23 @@ func TestMoves(t *testing.T) {
 				w.t.Errorf("%d POSTs", n)
 			}
 		},
+		"nothing enters while the way out is still in progress, and may come to nothing": func(w *world) {
+			w.fault(apicsim.Fault{Match: "^POST .*/out-a", Status: 202})
+			w.deploy("web", "b/web")
+			w.sleep(3 * time.Second)
+			w.want("a/db*: 10.0.0.9*", "a/web*: 10.0.0.1* 10.0.0.2*", "b/web*:")
+			w.sleep(10 * time.Second)
+			w.want("a/db*: 10.0.0.9*", "b/web*: 10.0.0.1* 10.0.0.2*")
+		},
+		"nothing enters where the claim went while a write elsewhere is in doubt": func(w *world) {
+			w.drop("")
+			w.pods("web", "10.0.0.3")
+			w.sleep(5 * time.Second)
+			w.sim.ClearFaults()
+			w.deploy("web", "b/web")
+			w.sleep(10 * time.Second)
+			w.want("a/db*: 10.0.0.9*", "b/web*: 10.0.0.1* 10.0.0.2* 10.0.0.3*")
+		},
 		"nothing enters while the way out is refused": func(w *world) {
 			w.deploy("web2", "a/web")
 			w.refuse(`"ip":"10.0.0.1/32","status":"deleted"`, "cannot be deleted: Dn0="+dn("a/web/10.0.0.1"))

@@ -59,8 +59,8 @@ func (h *history) step() {
 		h.deploy(d, h.target[d])
 	case 3:
 		delete(h.target, d)
-		for ip, by := range h.bearer {
-			if by == d {
+		for _, ip := range slices.Sorted(maps.Keys(h.bearer)) {
+			if h.bearer[ip] == d {
 				delete(h.bearer, ip)
 				h.unpod(ip)
 			}
@@ -105,13 +105,14 @@ func (h *history) step() {
 	case 17:
 		h.sim.CloseSockets()
 	case 18:
-		if h.IntN(2) == 0 {
+		// Where "modified" makes an EPG anew, nothing tells that it was ours unless events do.
+		if h.IntN(2) == 0 && !h.opts.sim.ModifyCreates {
 			h.drop("")
 		} else {
 			h.sim.ClearFaults()
 		}
 	case 19:
-		if h.IntN(3) == 0 {
+		if h.IntN(3) == 0 && !h.opts.sim.ModifyCreates {
 			h.restart()
 		}
 	}

@@ -318,6 +318,17 @@ func (c *Controller) readEPG(ctx context.Context, e aci.ExtEPG) ([]aci.Place, er
 	return places, nil
 }
 
+// lookAt reads e because of a write, and makes dirty what differs. It is no judgement: that
+// takes a read just before the deletion.
+func (c *Controller) lookAt(ctx context.Context, e aci.ExtEPG) error {
+	places, err := c.readEPG(ctx, e)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.have.Unjudge(e)
+	c.mark(places)
+	return err
+}
+
 // readSubnets reads subnets with their marks. Each is a full read of its own root.
 func (c *Controller) readSubnets(ctx context.Context, dns []aci.DN) ([]aci.Place, error) {
 	if len(dns) == 0 {
