@@ -144,6 +144,10 @@ func (w *world) fold(t *testing.T, doc string) desired.Touched {
 	switch head.Kind {
 	case desired.KindDeployment:
 		obj = &appsv1.Deployment{}
+	case desired.KindStatefulSet:
+		obj = &appsv1.StatefulSet{}
+	case desired.KindDaemonSet:
+		obj = &appsv1.DaemonSet{}
 	case desired.KindPod:
 		obj = &corev1.Pod{}
 	case desired.KindService:
