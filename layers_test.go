@@ -147,6 +147,7 @@ var layers = []layer{
 			"k8s.io/client-go/util/workqueue",      // the queue in controller-runtime's signatures
 			"sigs.k8s.io/controller-runtime",
 		},
+		// The real client against the simulated fabric, in one bubble; Kubernetes objects are made by hand.
 		tests: []string{"internal/apic", "internal/apicsim", "internal/memnet", "k8s.io/api", "k8s.io/apimachinery"},
 	},
 	{

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -48,6 +49,7 @@ type options struct {
 	password string            // of the controller's user; "" is the right one
 	vrfs     map[string]string // instead of vrfs
 	stopped  bool              // the test calls run itself
+	metrics  prometheus.Registerer
 }
 
 // world is a fabric, a cluster and a controller between them. It lives in a bubble.
@@ -237,7 +239,7 @@ func (w *world) connect() {
 	}
 	loop := controller.New(client, w, controller.Options{
 		Desired: desired.Options{Expose: desired.Expose{Pods: true, Services: true}},
-		Policy:  policy, ResyncInterval: w.opts.resync, Logger: log,
+		Policy:  policy, ResyncInterval: w.opts.resync, Logger: log, Metrics: w.opts.metrics,
 	})
 	ctx, cancel := context.WithCancel(w.t.Context())
 	session, logout := context.WithCancel(context.WithoutCancel(ctx))
