@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -108,11 +109,31 @@ func (c *Controller) possible(key aci.DN, e aci.ExtEPG, changes []plan.Change) (
 		case whole && ch.Action == plan.Delete && (!g.Judged || c.want.Named(e) && ch.Reason != plan.Revived):
 			return nil, errOvertaken
 		case !there, ch.Action == plan.Create && c.elsewhere(ch.Place):
+		case ch.Action == plan.Delete && !c.awaited(ch):
 		default:
 			out = append(out, ch)
 		}
 	}
 	return out, nil
+}
+
+// awaited reports whether what the change takes away can be where it is claimed now: the EPG of
+// a claimant is there. The APIC may have refused to make it.
+func (c *Controller) awaited(ch plan.Change) bool {
+	prefixes := []netip.Prefix{ch.Place.Prefix}
+	if !ch.Place.Prefix.IsValid() {
+		prefixes = prefixes[:0]
+		for n := range c.have.Subnets(ch.Place.ExtEPG) {
+			prefixes = append(prefixes, n.Prefix)
+		}
+	}
+	return !slices.ContainsFunc(prefixes, func(p netip.Prefix) bool {
+		claimants := c.want.Claimants(p)
+		return len(claimants) > 0 && !slices.ContainsFunc(claimants, func(e aci.ExtEPG) bool {
+			_, there := c.have.ExtEPG(e)
+			return there || c.have.Expected(e.DN()) == aci.StatusCreated
+		})
+	})
 }
 
 // elsewhere reports whether the address of p has not left another EPG of its VRF.

@@ -253,3 +253,22 @@ func TestEPGDeletion(t *testing.T) {
 		}
 	}
 }
+
+func TestAPeriodicReadLooksAtEverything(t *testing.T) {
+	bubble(t, options{}, func(w *world) {
+		w.deploy("db", "a/db", "10.0.0.9")
+		w.deploy("web", "a/web", "10.0.0.1")
+		w.sleep(time.Second)
+		w.set("a/web", `"descr":"x"`)
+		w.undeploy("web", "10.0.0.1")
+		w.sleep(2 * time.Second)
+		w.want("a/db*: 10.0.0.9*", "a/web*:")
+		w.drop("") // what kept it goes, and nobody says so
+		w.set("a/web", `"descr":""`)
+		w.sleep(time.Second)
+		w.sim.ClearFaults()
+		w.want("a/db*: 10.0.0.9*", "a/web*:")
+		w.sleep(15 * time.Minute)
+		w.want("a/db*: 10.0.0.9*")
+	})
+}

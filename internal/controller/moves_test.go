@@ -47,6 +47,15 @@ func TestMoves(t *testing.T) {
 			w.sleep(10 * time.Second)
 			w.want("a/db*: 10.0.0.9*", "b/web*: 10.0.0.1* 10.0.0.2* 10.0.0.3*")
 		},
+		"nothing leaves for an EPG that the APIC refuses to make": func(w *world) {
+			w.refuse(`"name":"new","status":"created"`, "too many external EPGs")
+			w.deploy("web", "b/new")
+			w.sleep(3 * time.Second)
+			w.want("a/db*: 10.0.0.9*", "a/web*: 10.0.0.1* 10.0.0.2*")
+			w.refuse(`"name":"new","status":"created"`, "")
+			w.sleep(10 * time.Second)
+			w.want("a/db*: 10.0.0.9*", "b/new*: 10.0.0.1* 10.0.0.2*")
+		},
 		"nothing enters while the way out is refused": func(w *world) {
 			w.deploy("web2", "a/web")
 			w.refuse(`"ip":"10.0.0.1/32","status":"deleted"`, "cannot be deleted: Dn0="+dn("a/web/10.0.0.1"))

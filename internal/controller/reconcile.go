@@ -138,11 +138,9 @@ func (c *Controller) readDue(ctx context.Context, key aci.DN) error {
 	return errors.Join(errs...)
 }
 
-// read reads l whole and makes dirty what differs, and all that is wanted there if it was not
-// known before.
+// read reads l whole and makes dirty all that is wanted or held there.
 func (c *Controller) read(ctx context.Context, l aci.L3Out) error {
 	c.mu.Lock()
-	was, existed := c.have.Complete(l), c.have.Exists(l)
 	c.have.Fold(aci.Update{Kind: aci.ReadBegin, Root: l.DN()})
 	c.mu.Unlock()
 	u, err := c.apic.Read(ctx, l)
@@ -169,11 +167,16 @@ func (c *Controller) read(ctx context.Context, l aci.L3Out) error {
 	w.pauseAt = now
 	c.metrics.complete(l, c.have.Complete(l))
 	c.metrics.lastRead(l, now)
-	if !was || existed != c.have.Exists(l) {
-		for _, e := range c.want.EPGs() {
-			if e.L3Out == l {
-				c.mark([]aci.Place{{ExtEPG: e}})
-			}
+	// All of it is compared: a place that something forgot to touch is stale no longer than this.
+	for _, e := range c.want.EPGs() {
+		if e.L3Out == l {
+			c.mark([]aci.Place{{ExtEPG: e}})
+		}
+	}
+	for _, e := range c.have.ExtEPGs(l) {
+		c.mark([]aci.Place{{ExtEPG: e}})
+		for n := range c.have.Subnets(e) {
+			c.mark([]aci.Place{{ExtEPG: e, Prefix: n.Prefix}})
 		}
 	}
 	if !c.have.Complete(l) {
