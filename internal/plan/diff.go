@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -324,10 +325,7 @@ func older(a, b desired.Claim) bool {
 		return a.Since.Before(b.Since)
 	}
 	x, y := a.Workloads[0], b.Workloads[0]
-	if x.Namespace != y.Namespace {
-		return x.Namespace < y.Namespace
-	}
-	return x.Name < y.Name
+	return cmp.Or(cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Name, y.Name), cmp.Compare(x.Kind, y.Kind)) < 0
 }
 
 // bar finds a foreign subnet with prefix p and import-security in another EPG of the VRF of e:
