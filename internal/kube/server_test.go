@@ -405,6 +405,50 @@ func TestNotes_are_what_kubectl_describe_shows_and_are_counted(t *testing.T) {
 	})
 }
 
+func TestNotes_reach_workloads_of_every_kind(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	name := metav1.ObjectMeta{Name: "web"}
+	pods := metav1.LabelSelector{MatchLabels: map[string]string{"app": "none"}}
+	template := corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: pods.MatchLabels},
+		Spec: corev1.PodSpec{
+			NodeSelector: pods.MatchLabels, Containers: []corev1.Container{{Name: "app", Image: "registry.example.com/app:1"}},
+		},
+	}
+	set, err := s.client.AppsV1().StatefulSets(s.ns).Create(t.Context(), &appsv1.StatefulSet{
+		ObjectMeta: name, Spec: appsv1.StatefulSetSpec{Replicas: new(int32(0)), Selector: &pods, Template: template},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	daemons, err := s.client.AppsV1().DaemonSets(s.ns).Create(t.Context(), &appsv1.DaemonSet{
+		ObjectMeta: name, Spec: appsv1.DaemonSetSpec{Selector: &pods, Template: template},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	svc, err := s.client.CoreV1().Services(s.ns).Create(t.Context(), &corev1.Service{
+		ObjectMeta: name, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := s.notes(t)
+	for kind, uid := range map[string]types.UID{
+		desired.KindStatefulSet: set.UID, desired.KindDaemonSet: daemons.UID, desired.KindService: svc.UID,
+	} {
+		n.Note(desired.Ref{Kind: kind, Namespace: s.ns, Name: "web"}, true, "InvalidAnnotation", "a mistake")
+		eventually(t, func() error {
+			list, err := s.events(t, uid)
+			if err == nil && (len(list) != 1 || list[0].InvolvedObject.Kind != kind) {
+				err = fmt.Errorf("%s has Events %v", kind, list)
+			}
+			return err
+		})
+	}
+}
+
 // The recorder lets only so many Events of one object pass. What is routine must not use up what
 // a person needs to see.
 func TestNotes_warn_also_after_many_others(t *testing.T) {
