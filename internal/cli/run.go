@@ -77,18 +77,19 @@ Every flag has an environment twin, named behind it; a flag beats its twin, and 
 func run(ctx context.Context, c config, s settings) error {
 	log := slog.New(s.log)
 	// What the framework has to say at Info is of no use to users of aci-sync.
-	framework := logr.FromSlogHandler(&atLeast{s.log, max(s.logLevel, slog.LevelWarn)})
+	level := max(s.logLevel, slog.LevelWarn)
 	if s.logLevel <= slog.LevelDebug {
-		framework = logr.FromSlogHandler(s.log)
+		level = s.logLevel
 	}
-	ctrl.SetLogger(framework)
-	klog.SetLogger(framework)
+	theirs := logr.FromSlogHandler(&framework{s.log, level})
+	ctrl.SetLogger(theirs)
+	klog.SetLogger(theirs)
 
 	cfg, err := kubeConfig(c.kubeconfig, c.context)
 	if err != nil {
 		return err
 	}
-	mgr, err := newManager(cfg, c, framework)
+	mgr, err := newManager(cfg, c, theirs)
 	if err != nil {
 		return err
 	}
@@ -225,23 +226,37 @@ func countRequests(r prometheus.Registerer) func(op string, code int, dur time.D
 	}
 }
 
-// atLeast passes only records of a minimum level.
-type atLeast struct {
+// framework passes on what controller-runtime and client-go have to say at a minimum level.
+type framework struct {
 	slog.Handler
 	level slog.Level
 }
 
 // Enabled reports whether l is at least the level.
-func (h *atLeast) Enabled(ctx context.Context, l slog.Level) bool {
+func (h *framework) Enabled(ctx context.Context, l slog.Level) bool {
 	return l >= h.level && h.Handler.Enabled(ctx, l)
 }
 
+// Handle leaves out the one error that every orderly end of a leader logs: it gave up its lease
+// because it was told to stop.
+func (h *framework) Handle(ctx context.Context, r slog.Record) error {
+	routine := false
+	r.Attrs(func(a slog.Attr) bool {
+		routine = routine || r.Message == "error received after stop sequence was engaged" && a.Value.String() == "leader election lost"
+		return !routine
+	})
+	if routine {
+		return nil
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
 // WithAttrs keeps the level.
-func (h *atLeast) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &atLeast{h.Handler.WithAttrs(attrs), h.level}
+func (h *framework) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &framework{h.Handler.WithAttrs(attrs), h.level}
 }
 
 // WithGroup keeps the level.
-func (h *atLeast) WithGroup(name string) slog.Handler {
-	return &atLeast{h.Handler.WithGroup(name), h.level}
+func (h *framework) WithGroup(name string) slog.Handler {
+	return &framework{h.Handler.WithGroup(name), h.level}
 }
