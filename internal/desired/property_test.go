@@ -324,7 +324,7 @@ func (h *history) change() {
 		kind := pick(rng, []string{desired.KindDeployment, desired.KindDeployment, desired.KindStatefulSet, desired.KindDaemonSet})
 		r = desired.Ref{Kind: kind, Namespace: ns, Name: pick(rng, someNames)}
 		h.identify(r, &meta)
-		h.annotate(&meta, 4)
+		h.annotate(r, &meta, 4)
 		if old, ok := h.now[r]; rng.IntN(12) == 0 || ok && old.GetUID() == meta.UID && old.GetDeletionTimestamp() != nil {
 			meta.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
 		}
@@ -370,9 +370,7 @@ func (h *history) change() {
 		r = desired.Ref{Kind: desired.KindService, Namespace: ns, Name: pick(rng, someNames)}
 		s := &corev1.Service{ObjectMeta: meta}
 		h.identify(r, &s.ObjectMeta)
-		if rng.IntN(2) == 0 {
-			h.annotate(&s.ObjectMeta, 2)
-		}
+		h.annotate(r, &s.ObjectMeta, 2)
 		s.Spec.Type = pick(rng, []corev1.ServiceType{corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeClusterIP})
 		s.Spec.Selector = pick(rng, someLabels)
 		for range rng.IntN(3) {
@@ -389,8 +387,13 @@ func (h *history) change() {
 	h.queues[r] = append(h.queues[r], obj)
 }
 
-// annotate gives m annotations: a target but for one in n, and sometimes one to ignore it.
-func (h *history) annotate(m *metav1.ObjectMeta, n int) {
+// annotate gives m annotations: a target but for one in n, and sometimes one to ignore it. Often
+// they stay.
+func (h *history) annotate(r desired.Ref, m *metav1.ObjectMeta, n int) {
+	if old, ok := h.now[r]; ok && h.rng.IntN(3) == 0 {
+		m.Annotations = old.GetAnnotations()
+		return
+	}
 	m.Annotations = map[string]string{}
 	if h.rng.IntN(n) > 0 {
 		m.Annotations[desired.Annotation] = pick(h.rng, someAnnotations)
