@@ -205,6 +205,11 @@ func (c *Client) exchange(
 	if err := c.requests.Wait(ctx); err != nil {
 		return fmt.Errorf("%s: %w", r, cause(ctx, err))
 	}
+	if r.op == "post" {
+		longer, end := outlive(ctx, finishTimeout)
+		defer end()
+		ctx = longer
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, requestTimeout, errTimeout)
 	defer cancel()
 
@@ -249,6 +254,20 @@ func (c *Client) exchange(
 	return nil
 }
 
+// finishTimeout is how long a request may go on after its context ended.
+const finishTimeout = 2 * time.Second
+
+// outlive returns a context that ends d after ctx does: a write that has begun is finished,
+// since what it did would not be known otherwise.
+func outlive(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		t := time.AfterFunc(d, func() { cancel(context.Cause(ctx)) })
+		context.AfterFunc(longer, func() { t.Stop() })
+	})
+	return longer, func() { stop(); cancel(nil) }
+}
+
 // bare is err without the URL that net/http puts before it.
 func bare(err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
@@ -272,7 +291,8 @@ func cause(ctx context.Context, err error) error {
 //
 // It returns an *aci.Error for every refusal, and aci.ErrSession as well when no session
 // could be had. The only repetition is that after a renewed session, for which the APIC
-// did not look at the body.
+// did not look at the body. When ctx ends, a request that was sent has 2 s to be answered, and
+// none is begun.
 //
 // Source: apic-rest.md 3.1; 202 is a slow transaction that clients take for a success (3.3).
 func (c *Client) Post(ctx context.Context, under aci.DN, mo aci.MO) error {

@@ -123,26 +123,29 @@ func (c *Client) subscribed(ctx context.Context, l aci.L3Out) (*subscription, st
 	case <-ctx.Done():
 		return nil, "", fmt.Errorf("subscribe %s: %w", l.DN(), context.Cause(ctx))
 	}
-	for again := true; ; again = false {
+	for tried := uint64(0); ; {
 		c.mu.Lock()
 		id := sub.id
 		c.mu.Unlock()
 		if id != "" {
 			return sub, id, nil
 		}
-		if err := c.subscribe(ctx, sub, again); err != nil && (!again || !errors.Is(err, errReplaced)) {
+		login, err := c.subscribe(ctx, sub, tried)
+		if err != nil && (tried != 0 || !errors.Is(err, errReplaced)) {
 			return nil, "", err
 		}
+		tried = login
 	}
 }
 
 // subscribe makes the subscription of sub on the open WebSocket. errReplaced means that the
-// session was renewed or the WebSocket lost, and that it is worth another attempt.
-func (c *Client) subscribe(ctx context.Context, sub *subscription, first bool) error {
+// session was renewed or the WebSocket lost, and that it is worth another attempt. tried is the
+// login of the attempt before, 0 for none; the one of this attempt is returned.
+func (c *Client) subscribe(ctx context.Context, sub *subscription, tried uint64) (login uint64, err error) {
 	r := request{op: "subscribe", dn: sub.l3out.DN(), path: moPath(sub.l3out.DN())}
 	s, own, err := c.openSocket(ctx)
 	if err != nil {
-		return r.wrap(err)
+		return 0, r.wrap(err)
 	}
 	start := time.Now()
 	wanted := c.wantedLifetime(s)
@@ -151,28 +154,30 @@ func (c *Client) subscribe(ctx context.Context, sub *subscription, first bool) e
 	noSocket := answered && e.Code == "405"
 	switch {
 	case err == nil:
-	case !first && (sessionRefused(err) || noSocket):
-		return c.useless(err)
+	case tried != 0 && s.login == tried && sessionRefused(err):
+		return s.login, err // the session is good: the user may not read this
+	case tried != 0 && (sessionRefused(err) || noSocket):
+		return s.login, c.useless(err)
 	case sessionRefused(err):
 		if _, err := c.renew(ctx, s, err); err != nil {
-			return r.wrap(err)
+			return s.login, r.wrap(err)
 		}
-		return errReplaced
+		return s.login, errReplaced
 	case noSocket:
 		// Source: apic-rest.md 1.3: "unable to locate opened web socket. Please re-login to
 		// the application".
 		if _, err := c.login(ctx, s); err != nil {
-			return r.wrap(err)
+			return s.login, r.wrap(err)
 		}
-		return errReplaced
+		return s.login, errReplaced
 	default:
-		return err
+		return s.login, err
 	}
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.socket != own {
-		return r.wrap(errReplaced)
+		return s.login, r.wrap(errReplaced)
 	}
 	if granted < wanted {
 		c.lifetime = ignored
@@ -180,7 +185,7 @@ func (c *Client) subscribe(ctx context.Context, sub *subscription, first bool) e
 	sub.id, sub.start, sub.asked, sub.lifetime = id, start, granted > 0, cmp.Or(granted, defaultLifetime)
 	c.schedule(sub, start)
 	c.announce()
-	return nil
+	return s.login, nil
 }
 
 // openSocket waits for the WebSocket of the present session.
