@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -96,12 +97,20 @@ func (c *Controller) possible(key aci.DN, e aci.ExtEPG, changes []plan.Change) (
 	if c.have.Domain(e.L3Out) != key {
 		return nil, errOvertaken // its VRF's worker has it now
 	}
+	for l := range c.watches {
+		if c.have.Domain(l) == key && !c.have.Complete(l) {
+			return nil, errOvertaken // events were lost since the plan was made
+		}
+	}
 	g, there := c.have.ExtEPG(e)
 	there = there || !changes[0].Place.Prefix.IsValid()
+	still := c.stillPlanned(key, e, changes)
 	var out []plan.Change
 	for _, ch := range changes {
 		whole := !ch.Place.Prefix.IsValid()
 		switch {
+		case !still[ch.Place]:
+			c.mark([]aci.Place{ch.Place})
 		case c.refused[ch.Place].withheld():
 			if whole && ch.Action == plan.Create {
 				return nil, nil // nothing can be in it before it is
@@ -115,6 +124,25 @@ func (c *Controller) possible(key aci.DN, e aci.ExtEPG, changes []plan.Change) (
 		}
 	}
 	return out, nil
+}
+
+// stillPlanned compares the places of one POST once more: what was planned may be seconds old,
+// and both sides go on meanwhile. What the comparison would not do now is not done.
+func (c *Controller) stillPlanned(key aci.DN, e aci.ExtEPG, changes []plan.Change) map[aci.Place]bool {
+	places := []aci.Place{{ExtEPG: e}}
+	planned := map[aci.Place]plan.Change{}
+	for _, ch := range changes {
+		places = append(places, ch.Place)
+		planned[ch.Place] = ch
+	}
+	still := map[aci.Place]bool{}
+	for _, now := range plan.Diff(c.want, c.have, c.opts.Policy, key, places).Changes {
+		if was, ok := planned[now.Place]; ok && was.DN == now.DN && was.Action == now.Action &&
+			was.Mark == now.Mark && maps.Equal(was.Attrs, now.Attrs) {
+			still[now.Place] = true
+		}
+	}
+	return still
 }
 
 // awaited reports whether what the change takes away can be where it is claimed now: the EPG of
@@ -167,7 +195,7 @@ func (c *Controller) post(ctx context.Context, key aci.DN, p plan.Post, since ti
 }
 
 // send makes the request; a refusal because of an object in it is returned apart from other
-// errors. The request in hand is finished even when ctx ends.
+// errors.
 func (c *Controller) send(ctx context.Context, key aci.DN, p plan.Post, since time.Time) (*aci.Error, error) {
 	if c.awaitNews(ctx, p); ctx.Err() != nil {
 		return nil, ctx.Err()
@@ -182,9 +210,7 @@ func (c *Controller) send(ctx context.Context, key aci.DN, p plan.Post, since ti
 	p.Changes, p.Body = changes, plan.Body(c.opts.Policy.Owner, p.EPG, changes)
 	b := c.expect(key, p, since)
 	c.mu.Unlock()
-	last, cancel := outlive(ctx, finishTimeout)
-	err = c.apic.Post(last, p.EPG.L3Out.DN(), p.Body)
-	cancel()
+	err = c.apic.Post(ctx, p.EPG.L3Out.DN(), p.Body)
 	if err == nil {
 		c.mu.Lock()
 		c.domain(key).races = 0
@@ -225,20 +251,6 @@ func (c *Controller) send(ctx context.Context, key aci.DN, p plan.Post, since ti
 // maxRaces is how often in a row planning anew at once answers "exists already"; then it is no
 // race, and the domain backs off.
 const maxRaces = 3
-
-// finishTimeout is how long a request may go on after its context ended.
-const finishTimeout = 2 * time.Second
-
-// outlive returns a context that ends d after ctx does: a write that has begun is finished,
-// since what it did would not be known otherwise.
-func outlive(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		t := time.AfterFunc(d, func() { cancel(errors.New("shutting down")) })
-		context.AfterFunc(longer, func() { t.Stop() })
-	})
-	return longer, func() { stop(); cancel(nil) }
-}
 
 // expect notes what p is to do, so that its echo is known and nothing is posted twice.
 func (c *Controller) expect(key aci.DN, p plan.Post, since time.Time) *batch {

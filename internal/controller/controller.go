@@ -34,7 +34,8 @@ type APIC interface {
 	PauseTags(ctx context.Context, l aci.L3Out) ([]aci.DN, error)
 	// Marks returns the DNs of all objects that bear a mark of o, fabric-wide.
 	Marks(ctx context.Context, o aci.Owner) ([]aci.DN, error)
-	// Post writes mo below the object under, in one transaction.
+	// Post writes mo below the object under, in one transaction. When ctx ends, what was sent is
+	// seen to its end, which takes no longer than 2 s, and nothing is begun.
 	Post(ctx context.Context, under aci.DN, mo aci.MO) error
 	// Forget ends the subscription to l.
 	Forget(l aci.L3Out)
@@ -298,7 +299,7 @@ func (c *Controller) readAll(ctx context.Context, all []aci.L3Out) []aci.L3Out {
 	for i, l := range all {
 		g.Go(func() error {
 			if err := c.read(ctx, l); err != nil {
-				failed[i] = true
+				failed[i] = !forGood(err)
 				if ctx.Err() == nil {
 					c.log.Warn("cannot read L3Out, will try again", "dn", l.DN(), "err", err)
 				}
@@ -314,6 +315,13 @@ func (c *Controller) readAll(ctx context.Context, all []aci.L3Out) []aci.L3Out {
 		}
 	}
 	return unread
+}
+
+// forGood reports an answer that waiting does not change: the user may not read this, or the
+// APIC cannot tell it. Its own domain stays shut; others cannot wait for ever.
+func forGood(err error) bool {
+	answer, ok := errors.AsType[*aci.Error](err)
+	return ok && !errors.Is(err, aci.ErrSession) && (answer.Status == 403 || answer.Status == 400)
 }
 
 // findMarks watches every L3Out in which something bears our mark; false when it may not be told.

@@ -144,11 +144,12 @@ func (c *Controller) read(ctx context.Context, l aci.L3Out) error {
 	c.have.Fold(aci.Update{Kind: aci.ReadBegin, Root: l.DN()})
 	c.mu.Unlock()
 	u, err := c.apic.Read(ctx, l)
-	if err != nil {
-		return err
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err != nil {
+		c.have.Unread(l.DN())
+		return err
+	}
 	c.fold(u)
 	w := c.watches[l]
 	if w == nil {
@@ -284,7 +285,9 @@ func (c *Controller) readMore(ctx context.Context, dns []aci.DN, pauses []aci.L3
 			return err
 		}
 		c.mu.Lock()
-		touch(c.have.SetPaused(l, paused))
+		changed := c.have.SetPaused(l, paused)
+		c.mark(changed) // it may concern EPGs that are not there, and other domains
+		touch(changed)
 		if w := c.watches[l]; w != nil {
 			w.pauseAt = time.Now()
 		}
