@@ -14,7 +14,7 @@ func startSleep(t *testing.T, dir string) *exec.Cmd {
 	t.Helper()
 	sleep, err := exec.LookPath("sleep")
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	name := filepath.Join(dir, "sleep")
 	if err := os.Symlink(sleep, name); err != nil {
