@@ -111,7 +111,7 @@ func (c *Controller) possible(key aci.DN, e aci.ExtEPG, changes []plan.Change) (
 		switch {
 		case !still[ch.Place]:
 			c.mark([]aci.Place{ch.Place})
-		case c.refused[ch.Place].withheld():
+		case c.refused[ch.Place].withheld(), c.truce(ch, time.Now()):
 			if whole && ch.Action == plan.Create {
 				return nil, nil // nothing can be in it before it is
 			}
@@ -216,6 +216,7 @@ func (c *Controller) send(ctx context.Context, key aci.DN, p plan.Post, since ti
 		c.domain(key).races = 0
 		for _, ch := range p.Changes {
 			c.forgive(ch.Place)
+			c.fought(ch, time.Now())
 		}
 		c.mu.Unlock()
 		c.applied(p, time.Since(started))
@@ -388,7 +389,7 @@ func (c *Controller) refuse(e aci.ExtEPG, culprits []culprit) {
 		r.until = time.Now().Add(min(refusedMin<<min(r.attempts, 10), refusedMax))
 		r.attempts++
 		attempt = max(attempt, r.attempts)
-		c.tell(origin{Place: place, refused: true}, nil)
+		c.tell(origin{Place: place, from: refusals}, nil)
 	}
 	for _, k := range culprits {
 		var problems []desired.Problem
@@ -397,7 +398,7 @@ func (c *Controller) refuse(e aci.ExtEPG, culprits []culprit) {
 				Ref: w, Reason: ReasonRefused, Message: fmt.Sprintf("the APIC refuses %s: %s", k.change.DN, k.refused.Text),
 			})
 		}
-		c.tell(origin{Place: k.change.Place, refused: true}, problems)
+		c.tell(origin{Place: k.change.Place, from: refusals}, problems)
 	}
 	c.log.Error("the APIC refuses a change, trying it again later by itself", "epg", e, "dn", culprits[0].change.DN,
 		"action", culprits[0].change.Action.String(), "changes", len(culprits), "code", culprits[0].refused.Code,
@@ -410,5 +411,5 @@ const refusedMin, refusedMax = 5 * time.Second, 10 * time.Minute
 // forgive forgets that a change was refused.
 func (c *Controller) forgive(p aci.Place) {
 	delete(c.refused, p)
-	c.tell(origin{Place: p, refused: true}, nil)
+	c.tell(origin{Place: p, from: refusals}, nil)
 }

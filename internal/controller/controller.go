@@ -80,6 +80,7 @@ type Controller struct {
 	batches  map[*batch]struct{} // POSTs whose events are to come
 	awaits   map[aci.DN]*batch   // object -> the last of them that concerns it
 	refused  map[aci.Place]*refusal
+	fights   map[aci.Place]*fight    // what was put back lately
 	later    map[aci.Place]time.Time // what could not be decided -> when it is looked at again
 	kept     map[aci.ExtEPG]string   // EPGs that stay although nobody names them -> why
 	problems map[origin][]desired.Problem
@@ -119,6 +120,7 @@ func New(apic APIC, cluster Cluster, o Options) *Controller {
 		batches:  map[*batch]struct{}{},
 		awaits:   map[aci.DN]*batch{},
 		refused:  map[aci.Place]*refusal{},
+		fights:   map[aci.Place]*fight{},
 		later:    map[aci.Place]time.Time{},
 		kept:     map[aci.ExtEPG]string{},
 		problems: map[origin][]desired.Problem{},

@@ -27,14 +27,23 @@ type shown struct {
 }
 
 // origin is where a list of problems comes from, which the next look there replaces: a
-// workload; an external EPG; an address, whatever EPGs claim it in one domain; or a change
-// that the APIC refused.
+// workload; an external EPG; an address, whatever EPGs claim it in one domain; or a single
+// object that the APIC refused or that is fought over.
 type origin struct {
 	workload desired.Ref
 	domain   aci.DN // of an address
 	aci.Place
-	refused bool
+	from source
 }
+
+// source is what found a problem at a place.
+type source int
+
+const (
+	comparison source = iota
+	refusals          // a change that the APIC refused
+	fights            // a change that somebody undoes
+)
 
 // foundAt is the origin of what a comparison in a domain finds at p.
 func foundAt(domain aci.DN, p aci.Place) origin {
@@ -97,7 +106,7 @@ func (c *Controller) tell(at origin, list []desired.Problem) {
 			if first {
 				c.metrics.problem(q.Reason, 1)
 			}
-			if !at.refused { // that is an error, and logged as one
+			if at.from != refusals { // that is an error, and logged as one
 				c.log.Warn("a person is needed", strings.ToLower(q.Ref.Kind), q.Ref.Namespace+"/"+q.Ref.Name,
 					"reason", q.Reason, "err", q.Message)
 			}

@@ -69,7 +69,7 @@ func (c *Controller) turn(ctx context.Context, key aci.DN) time.Time {
 	}
 	d.failures, d.notBefore = 0, time.Time{}
 	c.tidy(key)
-	next := c.next(key)
+	next := earlier(c.next(key), c.endFights(key, now))
 	if next.IsZero() {
 		delete(c.domains, key) // nothing is watched in it: its VRF is gone, or its L3Out has one now
 	}
