@@ -109,7 +109,7 @@ func run(ctx context.Context, c config, s settings) error {
 	if err != nil {
 		return err
 	}
-	loop := controller.New(client, notes, controller.Options{
+	loop := controller.New(client, client, notes, controller.Options{
 		Desired: s.desired, Policy: s.policy, ResyncInterval: c.resyncInterval,
 		Logger: log, Metrics: ctrlmetrics.Registry,
 	})

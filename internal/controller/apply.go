@@ -210,7 +210,7 @@ func (c *Controller) send(ctx context.Context, key aci.DN, p plan.Post, since ti
 	p.Changes, p.Body = changes, plan.Body(c.opts.Policy.Owner, p.EPG, changes)
 	b := c.expect(key, p, since)
 	c.mu.Unlock()
-	err = c.apic.Post(ctx, p.EPG.L3Out.DN(), p.Body)
+	err = c.writer.Post(ctx, p.EPG.L3Out.DN(), p.Body)
 	if err == nil {
 		c.mu.Lock()
 		c.domain(key).races = 0

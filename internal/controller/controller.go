@@ -21,7 +21,7 @@ import (
 	"github.com/haystacknetworks/aci-sync/internal/plan"
 )
 
-// APIC is the fabric as the controller needs it. All methods may be called concurrently; none
+// APIC is the fabric as the controller reads it. All methods may be called concurrently; none
 // retries, except that a lost session is renewed once.
 type APIC interface {
 	// Read subscribes to l and reads it whole; no objects mean that l does not exist.
@@ -34,13 +34,18 @@ type APIC interface {
 	PauseTags(ctx context.Context, l aci.L3Out) ([]aci.DN, error)
 	// Marks returns the DNs of all objects that bear a mark of o, fabric-wide.
 	Marks(ctx context.Context, o aci.Owner) ([]aci.DN, error)
-	// Post writes mo below the object under, in one transaction. When ctx ends, what was sent is
-	// seen to its end, which takes no longer than 2 s, and nothing is begun.
-	Post(ctx context.Context, under aci.DN, mo aci.MO) error
 	// Forget ends the subscription to l.
 	Forget(l aci.L3Out)
 	// Updates are the events and gaps of what was read; closed when the client ends.
 	Updates() <-chan aci.Update
+}
+
+// Writer is the fabric as the controller writes it. A controller without one cannot write.
+type Writer interface {
+	// Post writes mo below the object under, in one transaction. When ctx ends, what was sent is
+	// seen to its end, which takes no longer than 2 s, and nothing is begun. It does not retry,
+	// except that a lost session is renewed once, and may be called concurrently.
+	Post(ctx context.Context, under aci.DN, mo aci.MO) error
 }
 
 // Cluster is where people of the Kubernetes side are told things.
@@ -62,6 +67,7 @@ type Options struct {
 // Controller keeps the fabric as the cluster wants it.
 type Controller struct {
 	apic    APIC
+	writer  Writer // nil in a dry run
 	cluster Cluster
 	opts    Options
 	log     *slog.Logger
@@ -75,6 +81,7 @@ type Controller struct {
 	have     *observed.State
 	queue    workqueue.TypedDelayingInterface[aci.DN] // keys are domains; nil before Run
 	running  bool                                     // Run has read what there is; before that nothing is decided
+	silent   bool                                     // problems are returned by Plan, not told
 	watches  map[aci.L3Out]*watch
 	domains  map[aci.DN]*domain
 	batches  map[*batch]struct{} // POSTs whose events are to come
@@ -82,6 +89,7 @@ type Controller struct {
 	refused  map[aci.Place]*refusal
 	fights   map[aci.Place]*fight    // what was put back lately
 	later    map[aci.Place]time.Time // what could not be decided -> when it is looked at again
+	would    map[aci.Place]string    // in a dry run: the change that would be made, as it was told
 	kept     map[aci.ExtEPG]string   // EPGs that stay although nobody names them -> why
 	problems map[origin][]desired.Problem
 	shown    map[shown]int // problem -> origins that have it
@@ -102,8 +110,9 @@ func (w *watch) doubled() time.Duration {
 	return w.recheck
 }
 
-// New returns a Controller. Fold may be called before Run.
-func New(apic APIC, cluster Cluster, o Options) *Controller {
+// New returns a Controller. Fold may be called before Run. Without a writer it is a dry run: it
+// looks and tells, and writes nothing.
+func New(apic APIC, writer Writer, cluster Cluster, o Options) *Controller {
 	if o.ResyncInterval == 0 {
 		o.ResyncInterval = 10 * time.Minute
 	}
@@ -111,7 +120,7 @@ func New(apic APIC, cluster Cluster, o Options) *Controller {
 		o.Workers = 4
 	}
 	c := &Controller{
-		apic: apic, cluster: cluster, opts: o, log: o.Logger, metrics: newMetrics(o.Metrics),
+		apic: apic, writer: writer, cluster: cluster, opts: o, log: o.Logger, metrics: newMetrics(o.Metrics),
 		synced:   make(chan struct{}),
 		want:     desired.NewState(o.Desired),
 		have:     observed.NewState(o.Policy.Owner),
@@ -122,6 +131,7 @@ func New(apic APIC, cluster Cluster, o Options) *Controller {
 		refused:  map[aci.Place]*refusal{},
 		fights:   map[aci.Place]*fight{},
 		later:    map[aci.Place]time.Time{},
+		would:    map[aci.Place]string{},
 		kept:     map[aci.ExtEPG]string{},
 		problems: map[origin][]desired.Problem{},
 		shown:    map[shown]int{},
@@ -259,16 +269,9 @@ func (c *Controller) start(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	c.mu.Lock()
-	for _, e := range c.want.EPGs() {
-		c.watch(e.L3Out)
-		c.watches[e.L3Out].holds = c.watches[e.L3Out].holds || !known
-	}
-	all := slices.SortedFunc(maps.Keys(c.watches), aci.L3Out.Compare)
-	c.mu.Unlock()
-	unread := all
+	unread := c.watchNamed(known)
 	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
-		unread = c.readAll(ctx, unread)
+		unread = c.retryable(ctx, c.readAll(ctx, unread))
 		c.mu.Lock()
 		waits := slices.ContainsFunc(unread, func(l aci.L3Out) bool { return c.watches[l].holds })
 		c.mu.Unlock()
@@ -281,42 +284,68 @@ func (c *Controller) start(ctx context.Context) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.running = true
-	c.mark([]aci.Place{{}})
+	c.begin()
 	for l := range c.watches {
 		c.queue.Add(c.have.Domain(l)) // also where nothing is dirty the next read must come
-	}
-	for _, w := range c.want.AllWorkloads() {
-		c.tell(origin{workload: w}, c.want.Problems(w))
 	}
 	c.log.Info("in control", "sub", len(c.watches), "subnets", c.have.Owned())
 	return nil
 }
 
-// readAll reads L3Outs, a few at a time, and returns those that could not be read.
-func (c *Controller) readAll(ctx context.Context, all []aci.L3Out) []aci.L3Out {
-	failed := make([]bool, len(all))
+// watchNamed watches every L3Out that a workload names, and returns all that are watched. Where
+// it is not known what bears our mark, every one of them may.
+func (c *Controller) watchNamed(known bool) []aci.L3Out {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range c.want.EPGs() {
+		c.watch(e.L3Out)
+		c.watches[e.L3Out].holds = c.watches[e.L3Out].holds || !known
+	}
+	return slices.SortedFunc(maps.Keys(c.watches), aci.L3Out.Compare)
+}
+
+// begin makes everything dirty, and tells what is wrong with workloads as such. Callers hold mu.
+func (c *Controller) begin() {
+	c.running = true
+	c.mark([]aci.Place{{}})
+	for _, w := range c.want.AllWorkloads() {
+		c.tell(origin{workload: w}, c.want.Problems(w))
+	}
+}
+
+// readAll reads L3Outs, a few at a time, and returns what went wrong, by L3Out.
+func (c *Controller) readAll(ctx context.Context, all []aci.L3Out) map[aci.L3Out]error {
+	errs := make([]error, len(all))
 	var g errgroup.Group
 	g.SetLimit(c.opts.Workers)
 	for i, l := range all {
 		g.Go(func() error {
-			if err := c.read(ctx, l); err != nil {
-				failed[i] = !forGood(err)
-				if ctx.Err() == nil {
-					c.log.Warn("cannot read L3Out, will try again", "dn", l.DN(), "err", err)
-				}
-			}
+			errs[i] = c.read(ctx, l)
 			return nil
 		})
 	}
 	_ = g.Wait()
-	var unread []aci.L3Out
+	failed := map[aci.L3Out]error{}
 	for i, l := range all {
-		if failed[i] {
-			unread = append(unread, l)
+		if errs[i] != nil {
+			failed[l] = errs[i]
 		}
 	}
-	return unread
+	return failed
+}
+
+// retryable logs why L3Outs could not be read, and returns those that are worth another try.
+func (c *Controller) retryable(ctx context.Context, failed map[aci.L3Out]error) []aci.L3Out {
+	var again []aci.L3Out
+	for _, l := range slices.SortedFunc(maps.Keys(failed), aci.L3Out.Compare) {
+		if ctx.Err() == nil {
+			c.log.Warn("cannot read L3Out, will try again", "dn", l.DN(), "err", failed[l])
+		}
+		if !forGood(failed[l]) {
+			again = append(again, l)
+		}
+	}
+	return again
 }
 
 // forGood reports an answer that waiting does not change: the user may not read this, or the

@@ -49,6 +49,7 @@ type options struct {
 	password string            // of the controller's user; "" is the right one
 	vrfs     map[string]string // instead of vrfs
 	stopped  bool              // the test calls run itself
+	dry      bool              // the controller has no writer
 	metrics  prometheus.Registerer
 }
 
@@ -222,13 +223,13 @@ func (w *world) run() {
 	w.loop.Synced()
 }
 
-// connect is run without a word of the cluster.
-func (w *world) connect() {
+// build makes a client and a controller; once, if it only looks once.
+func (w *world) build(once bool) (*apic.Client, *controller.Controller) {
 	w.t.Helper()
 	log := slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	client, err := apic.New([]*url.URL{{Scheme: "http", Host: "apic1"}}, "admin", apic.Options{
 		Password:    aci.Secret(cmp.Or(w.opts.password, "apic-sim")),
-		DialContext: w.net.DialContext, Logger: log,
+		DialContext: w.net.DialContext, Logger: log, ReadOnce: once,
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -237,10 +238,21 @@ func (w *world) connect() {
 	if w.opts.policy != nil {
 		w.opts.policy(&policy)
 	}
-	loop := controller.New(client, w, controller.Options{
+	var writer controller.Writer = client
+	if w.opts.dry {
+		writer = nil
+	}
+	loop := controller.New(client, writer, w, controller.Options{
 		Desired: desired.Options{Expose: desired.Expose{Pods: true, Services: true}},
 		Policy:  policy, ResyncInterval: w.opts.resync, Logger: log, Metrics: w.opts.metrics,
 	})
+	return client, loop
+}
+
+// connect is run without a word of the cluster.
+func (w *world) connect() {
+	w.t.Helper()
+	client, loop := w.build(false)
 	ctx, cancel := context.WithCancel(w.t.Context())
 	session, logout := context.WithCancel(context.WithoutCancel(ctx))
 	ran, closed := make(chan error), make(chan error)
@@ -261,6 +273,26 @@ func (w *world) connect() {
 		}
 		return took
 	}
+}
+
+// preview looks once, with a controller and a client of its own.
+func (w *world) preview() (controller.Preview, error) {
+	w.t.Helper()
+	client, loop := w.build(true)
+	session, logout := context.WithCancel(w.t.Context())
+	closed := make(chan error)
+	go func() { closed <- client.Run(session) }()
+	defer func() {
+		logout()
+		if err := <-closed; err != nil {
+			w.t.Errorf("client: %v", err)
+		}
+	}()
+	for _, r := range slices.SortedFunc(maps.Keys(w.objects), desired.Ref.Compare) {
+		loop.Fold(r, w.objects[r])
+	}
+	loop.Synced()
+	return loop.Plan(w.t.Context())
 }
 
 // restart ends the controller and starts another one.

@@ -83,7 +83,7 @@ func (c *Controller) report(domain aci.DN, places map[aci.Place]struct{}, p plan
 	}
 	for _, e := range slices.SortedFunc(maps.Keys(p.Kept), aci.ExtEPG.Compare) {
 		why := strings.Join(p.Kept[e], ", ")
-		if c.kept[e] != why {
+		if c.kept[e] != why && !c.silent {
 			c.log.Warn("no workload names the external EPG any more, but it stays", "epg", e, "reason", why)
 		}
 		c.kept[e] = why
@@ -105,6 +105,9 @@ func (c *Controller) tell(at origin, list []desired.Problem) {
 		if first := c.shown[k] == 1; first || at.workload != (desired.Ref{}) && !slices.Contains(old, q) {
 			if first {
 				c.metrics.problem(q.Reason, 1)
+			}
+			if c.silent {
+				continue
 			}
 			if at.from != refusals { // that is an error, and logged as one
 				c.log.Warn("a person is needed", strings.ToLower(q.Ref.Kind), q.Ref.Namespace+"/"+q.Ref.Name,
@@ -129,10 +132,8 @@ func (c *Controller) tell(at origin, list []desired.Problem) {
 
 // applied logs a write and tells the workloads that it was for.
 func (c *Controller) applied(p plan.Post, dur time.Duration) {
-	byReason := map[plan.Reason]int{}
 	told := map[desired.Ref]map[string]bool{}
 	for _, ch := range p.Changes {
-		byReason[ch.Reason]++
 		c.metrics.change(ch.Action)
 		reason := ReasonSynced
 		if ch.Reason == plan.Restored || ch.Reason == plan.Drifted || ch.Reason == plan.Unmarked {
@@ -147,11 +148,7 @@ func (c *Controller) applied(p plan.Post, dur time.Duration) {
 			told[w][reason] = true
 		}
 	}
-	var reasons []string
-	for _, r := range slices.Sorted(maps.Keys(byReason)) {
-		reasons = append(reasons, fmt.Sprintf("%s:%d", r, byReason[r]))
-	}
-	c.log.Info("applied", "epg", p.EPG, "changes", len(p.Changes), "reason", strings.Join(reasons, " "),
+	c.log.Info("applied", "epg", p.EPG, "changes", len(p.Changes), "reason", reasons(p.Changes),
 		"dur", dur.Round(time.Millisecond))
 	if lost := p.Changes[0].Lost; len(lost) > 0 {
 		msg := fmt.Sprintf("%s: restored; these contracts went with it and are for the network team to restore: %s",
@@ -170,4 +167,17 @@ func (c *Controller) applied(p plan.Post, dur time.Duration) {
 			c.cluster.Note(w, false, ReasonReverted, fmt.Sprintf("put back what was changed or deleted on the APIC in external EPG %s", p.EPG))
 		}
 	}
+}
+
+// reasons counts changes by reason: "Claimed:3 Drifted:1".
+func reasons(changes []plan.Change) string {
+	by := map[plan.Reason]int{}
+	for _, ch := range changes {
+		by[ch.Reason]++
+	}
+	var out []string
+	for _, r := range slices.Sorted(maps.Keys(by)) {
+		out = append(out, fmt.Sprintf("%s:%d", r, by[r]))
+	}
+	return strings.Join(out, " ")
 }

@@ -186,8 +186,7 @@ func (c *Controller) read(ctx context.Context, l aci.L3Out) error {
 	return nil
 }
 
-// settle compares the places and writes the difference, reading before that what the
-// comparison asks for.
+// settle compares the places and writes the difference.
 func (c *Controller) settle(ctx context.Context, key aci.DN, places map[aci.Place]struct{}, since time.Time) error {
 	judged := map[aci.ExtEPG]bool{}
 	defer func() {
@@ -197,6 +196,23 @@ func (c *Controller) settle(ctx context.Context, key aci.DN, places map[aci.Plac
 			c.have.Unjudge(e) // a judgement is good for the write that follows it
 		}
 	}()
+	p, err := c.decide(ctx, key, places, judged)
+	if err != nil {
+		return err
+	}
+	c.report(key, places, p)
+	if c.writer == nil {
+		c.rehearse(key, places, p)
+		return nil
+	}
+	return c.write(ctx, key, p, since)
+}
+
+// decide compares the places, and reads what the comparison asks for before it compares again.
+// It adds to places what that touches, and to judged the EPGs that were read whole.
+func (c *Controller) decide(
+	ctx context.Context, key aci.DN, places map[aci.Place]struct{}, judged map[aci.ExtEPG]bool,
+) (plan.Plan, error) {
 	for round := 0; ; round++ {
 		c.mu.Lock()
 		for q := range places {
@@ -213,14 +229,13 @@ func (c *Controller) settle(ctx context.Context, key aci.DN, places map[aci.Plac
 		}
 		c.mu.Unlock()
 		if round == maxRounds || len(p.Reads) == 0 && len(stale) == 0 {
-			c.report(key, places, p)
-			return c.write(ctx, key, p, since)
+			return p, nil
 		}
 		for _, e := range epgsOf(p.Reads) {
 			judged[e] = true
 		}
 		if err := c.readMore(ctx, p.Reads, stale, places); err != nil {
-			return err
+			return plan.Plan{}, err
 		}
 	}
 }

@@ -33,6 +33,11 @@ type Problem struct {
 	Message string // one line: what is wrong, where, and what was kept
 }
 
+// Compare orders by workload, reason, message.
+func (p Problem) Compare(q Problem) int {
+	return cmp.Or(p.Ref.Compare(q.Ref), cmp.Compare(p.Reason, q.Reason), cmp.Compare(p.Message, q.Message))
+}
+
 // Reasons of problems that show in Kubernetes alone.
 const (
 	ReasonInvalidAnnotation = "InvalidAnnotation"
