@@ -73,7 +73,7 @@ func New(members []*url.URL, username string, o Options) (*Client, error) {
 		username: username,
 		opts:     o,
 		log:      cmp.Or(o.Logger, slog.New(slog.DiscardHandler)),
-		http:     &http.Client{Transport: transport(o), CheckRedirect: noRedirect},
+		http:     &http.Client{Transport: roundTripper(o), CheckRedirect: noRedirect},
 		requests: rate.NewLimiter(rate.Limit(o.Rate), max(1, int(2*o.Rate))),
 		authRate: rate.NewLimiter(1, 2),
 		updates:  make(chan aci.Update),
@@ -82,6 +82,34 @@ func New(members []*url.URL, username string, o Options) (*Client, error) {
 	}
 	c.mail.init()
 	return c, nil
+}
+
+func roundTripper(o Options) http.RoundTripper {
+	if o.ReadOnly {
+		return readOnly{transport(o)}
+	}
+	return transport(o)
+}
+
+// readOnly passes only what cannot write.
+type readOnly struct{ *http.Transport }
+
+// errReadOnly is what comes of every attempt to write through readOnly.
+var errReadOnly = errors.New("this is a dry run: nothing is written to the APIC")
+
+// RoundTrip refuses every request that is neither a read nor a login or logout.
+func (t readOnly) RoundTrip(r *http.Request) (*http.Response, error) {
+	path := cmp.Or(r.URL.Opaque, r.URL.Path)
+	switch {
+	case r.Method == http.MethodGet:
+	case r.Method == http.MethodPost && (path == loginPath || path == logoutPath):
+	default:
+		if r.Body != nil {
+			_ = r.Body.Close()
+		}
+		return nil, errReadOnly
+	}
+	return t.Transport.RoundTrip(r)
 }
 
 // transport is HTTP/1.1 only: a WebSocket needs it.

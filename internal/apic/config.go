@@ -29,6 +29,10 @@ type Options struct {
 	// look once.
 	ReadOnce bool
 
+	// ReadOnly makes a client that cannot write: whatever is called, its connections carry nothing
+	// but reads, login and logout.
+	ReadOnly bool
+
 	Logger *slog.Logger // nil discards
 
 	// OnRequest is told of each request once it is answered; op as in aci.Error. code is

@@ -17,6 +17,11 @@ import (
 	"github.com/haystacknetworks/aci-sync/internal/aci"
 )
 
+const (
+	loginPath  = "/api/aaaLogin.json"
+	logoutPath = "/api/aaaLogout.json"
+)
+
 // session is what a login or a refresh gave. It is never changed: a refresh makes a new
 // one with the same login number. Token, WebSocket and subscriptions belong to one member.
 type session struct {
@@ -195,7 +200,7 @@ func (c *Client) authenticate(ctx context.Context, member *url.URL, password aci
 		return nil, fmt.Errorf("login: %w", err)
 	}
 	s := &session{member: member, start: time.Now()}
-	return s, c.token(ctx, s, nil, request{op: "login", path: "/api/aaaLogin.json", body: body})
+	return s, c.token(ctx, s, nil, request{op: "login", path: loginPath, body: body})
 }
 
 // refresh returns s with a new token. It has the signature of logIn, for replace.
@@ -458,7 +463,7 @@ func (c *Client) logout(ctx context.Context) {
 		"attributes": map[string]string{"name": c.username},
 	}})
 	if err == nil {
-		_, err = c.send(ctx, s, request{op: "logout", path: "/api/aaaLogout.json", body: body})
+		_, err = c.send(ctx, s, request{op: "logout", path: logoutPath, body: body})
 	}
 	if err != nil {
 		c.log.Debug("apic logout failed", "err", err)

@@ -406,3 +406,32 @@ func arm(t *testing.T, s *apicsim.Sim, f apicsim.Fault) {
 		t.Fatal(err)
 	}
 }
+
+// A client for dry runs cannot write, whatever is called.
+func TestReadOnly_reads_and_logs_in_and_out_and_nothing_else(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		t.Cleanup(func() { // when it has ended
+			requests := w.requests()
+			if count(requests, "POST /api/aaaLogout.json ") != 1 {
+				t.Error("it did not log out")
+			}
+			for _, r := range requests {
+				if !strings.HasPrefix(r, "GET ") && !strings.HasPrefix(r, "POST /api/aaaLogin.json ") &&
+					!strings.HasPrefix(r, "POST /api/aaaLogout.json ") {
+					t.Errorf("request %s", r)
+				}
+			}
+		})
+		s := w.start(apicsim.Options{}, apic.Options{ReadOnly: true})
+		w.read()
+		before := s.Dump("uni")
+		err := w.client.Post(t.Context(), wan.DN(), aci.MO{Class: aci.ClassExtEPG, Attrs: map[string]string{"name": "web"}})
+		if err == nil || !strings.Contains(err.Error(), "dry run") {
+			t.Errorf("Post returned %v", err)
+		}
+		if s.Dump("uni") != before {
+			t.Error("something was written")
+		}
+		w.read() // the session is as good as before
+	})
+}

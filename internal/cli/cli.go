@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,9 +19,13 @@ var version string
 
 // Exit codes.
 const (
-	exitDone  = 0
-	exitError = 1
+	exitDone    = 0
+	exitError   = 1
+	exitPending = 2 // changes are pending
 )
+
+// errPending ends a command that looked, and found changes that a run would make.
+var errPending = errors.New("changes are pending")
 
 // Main runs one command and returns the exit code of the process. Data goes to stdout, words
 // and logs to stderr. When ctx ends the command finishes what it has in hand and returns.
@@ -40,8 +45,12 @@ Pods and LoadBalancer Services becomes a subnet of the external EPG that you nam
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(newRun(stderr), newVersion())
-	if err := root.ExecuteContext(ctx); err != nil {
+	root.AddCommand(newRun(stderr), newPlan(stderr), newVersion())
+	err := root.ExecuteContext(ctx)
+	if errors.Is(err, errPending) {
+		return exitPending
+	}
+	if err != nil {
 		fmt.Fprintf(stderr, "aci-sync: %v\n", err)
 		return exitError
 	}
@@ -83,8 +92,10 @@ func twin(flag string) string {
 	return "ACI_SYNC_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// addTwins names the environment twin of each flag in its help.
+// addTwins names the environment twin of each flag in its help, which has them in the order in
+// which they were added.
 func addTwins(flags *pflag.FlagSet) {
+	flags.SortFlags = false
 	flags.VisitAll(func(f *pflag.Flag) { f.Usage += " [" + twin(f.Name) + "]" })
 }
 

@@ -22,7 +22,7 @@ import (
 	"github.com/haystacknetworks/aci-sync/internal/plan"
 )
 
-// config is what run is told by flags and their environment twins.
+// config is what a command is told by flags and their environment twins.
 type config struct {
 	kubeconfig        string
 	context           string
@@ -33,6 +33,7 @@ type config struct {
 	scope             []string
 	policy            string
 	epgDeletion       string
+	dryRun            bool
 	resyncInterval    time.Duration
 	apicRate          float64
 	leaderElect       bool
@@ -43,6 +44,7 @@ type config struct {
 	logLevel          string
 }
 
+// addFlags adds what every command needs that looks at cluster and fabric.
 func (c *config) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.kubeconfig, "kubeconfig", "", "kubeconfig `file`; default KUBECONFIG, then ~/.kube/config, then in-cluster")
 	f.StringVar(&c.context, "context", "", "context of the kubeconfig; default its current one")
@@ -55,14 +57,19 @@ func (c *config) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.policy, "policy", "sync", "sync, or upsert-only: delete nothing, except to move an address")
 	f.StringVar(&c.epgDeletion, "epg-deletion", "unless-used",
 		"unless-used, or always: delete an EPG that no workload names also with contracts and settings in it")
-	f.DurationVar(&c.resyncInterval, "resync-interval", 10*time.Minute, "how often everything is read again, jittered")
 	f.Float64Var(&c.apicRate, "apic-rate", 20, "APIC requests per second; bursts may be twice that")
+	f.StringVar(&c.logFormat, "log-format", "", "text or json; default text on a terminal, else json")
+	f.StringVar(&c.logLevel, "log-level", "info", "debug, info, warn or error")
+}
+
+// addRunFlags adds what only a process that stays needs.
+func (c *config) addRunFlags(f *pflag.FlagSet) {
+	f.BoolVar(&c.dryRun, "dry-run", false, "tell what would be written, and write nothing, neither to the APIC nor to Kubernetes")
+	f.DurationVar(&c.resyncInterval, "resync-interval", 10*time.Minute, "how often everything is read again, jittered")
 	f.BoolVar(&c.leaderElect, "leader-elect", true, "let one of several replicas lead, by a Lease")
 	f.StringVar(&c.leaderNamespace, "leader-elect-namespace", "kube-system", "namespace of that Lease")
 	f.StringVar(&c.metricsAddress, "metrics-bind-address", ":8080", "listener for Prometheus at /metrics; 0 is off")
 	f.StringVar(&c.probeAddress, "health-probe-bind-address", ":8081", "listener for /healthz and /readyz; 0 is off")
-	f.StringVar(&c.logFormat, "log-format", "", "text or json; default text on a terminal, else json")
-	f.StringVar(&c.logLevel, "log-level", "info", "debug, info, warn or error")
 }
 
 // settings are the configuration, checked.
@@ -111,21 +118,23 @@ func (c *config) check(stderr io.Writer) (settings, error) {
 	if s.policy.DeleteUsed, err = oneOf("--epg-deletion", c.epgDeletion, "unless-used", "always"); err != nil {
 		return s, err
 	}
-	if c.resyncInterval < 10*time.Second {
-		return s, fmt.Errorf("--resync-interval: %v is less than 10s, which would load the APIC for nothing", c.resyncInterval)
-	}
 	if !(c.apicRate > 0) || math.IsInf(c.apicRate, 0) { // NaN is neither
 		return s, fmt.Errorf("--apic-rate: %v is not a rate", c.apicRate)
-	}
-	if err := checkListener("--metrics-bind-address", c.metricsAddress); err != nil {
-		return s, err
-	}
-	if err := checkListener("--health-probe-bind-address", c.probeAddress); err != nil {
-		return s, err
 	}
 	s.apic.Rate = c.apicRate
 	s.apic.Logger = slog.New(s.log)
 	return s, s.readEnv()
+}
+
+// checkRun checks what addRunFlags added.
+func (c *config) checkRun() error {
+	if c.resyncInterval < 10*time.Second {
+		return fmt.Errorf("--resync-interval: %v is less than 10s, which would load the APIC for nothing", c.resyncInterval)
+	}
+	if err := checkListener("--metrics-bind-address", c.metricsAddress); err != nil {
+		return err
+	}
+	return checkListener("--health-probe-bind-address", c.probeAddress)
 }
 
 // oneOf reports whether value is the second of two choices.

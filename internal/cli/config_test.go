@@ -20,6 +20,7 @@ func parse(t *testing.T, flags ...string) config {
 	var c config
 	f := pflag.NewFlagSet("run", pflag.ContinueOnError)
 	c.addFlags(f)
+	c.addRunFlags(f)
 	if err := f.Parse(flags); err != nil {
 		t.Fatal(err)
 	}
@@ -52,6 +53,7 @@ var others = []struct{ flag, twin, value string }{
 	{"scope", "ACI_SYNC_SCOPE", "import-security,shared-security"},
 	{"policy", "ACI_SYNC_POLICY", "upsert-only"},
 	{"epg-deletion", "ACI_SYNC_EPG_DELETION", "always"},
+	{"dry-run", "ACI_SYNC_DRY_RUN", "true"},
 	{"resync-interval", "ACI_SYNC_RESYNC_INTERVAL", "1h"},
 	{"apic-rate", "ACI_SYNC_APIC_RATE", "2.5"},
 	{"leader-elect", "ACI_SYNC_LEADER_ELECT", "false"},
@@ -65,7 +67,7 @@ var others = []struct{ flag, twin, value string }{
 var othersParsed = config{
 	kubeconfig: "/kube/config", context: "prod", clusterID: "blue", namespaceSelector: "team=net",
 	allow: []string{"T1/*", "T2/OUT"}, expose: []string{"services"}, scope: []string{"import-security", "shared-security"},
-	policy: "upsert-only", epgDeletion: "always", resyncInterval: time.Hour, apicRate: 2.5, leaderElect: false,
+	policy: "upsert-only", epgDeletion: "always", dryRun: true, resyncInterval: time.Hour, apicRate: 2.5, leaderElect: false,
 	leaderNamespace: "net", metricsAddress: "0", probeAddress: "127.0.0.1:9", logFormat: "text", logLevel: "debug",
 }
 
@@ -85,6 +87,7 @@ func TestFlags_and_their_twins_say_the_same(t *testing.T) {
 	var c config
 	f := pflag.NewFlagSet("run", pflag.ContinueOnError)
 	c.addFlags(f)
+	c.addRunFlags(f)
 	known := map[string]bool{}
 	for _, o := range others {
 		t.Setenv(o.twin, o.value)

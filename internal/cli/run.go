@@ -15,11 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
-	appsv1 "k8s.io/api/apps/v1"
-	coordinationv1 "k8s.io/api/coordination/v1"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
@@ -31,6 +26,7 @@ import (
 
 	"github.com/haystacknetworks/aci-sync/internal/apic"
 	"github.com/haystacknetworks/aci-sync/internal/controller"
+	"github.com/haystacknetworks/aci-sync/internal/desired"
 	"github.com/haystacknetworks/aci-sync/internal/kube"
 )
 
@@ -44,7 +40,30 @@ func newRun(stderr io.Writer) *cobra.Command {
 		Short: "Keep the fabric in step until stopped",
 		Long: `Keep the fabric in step with the cluster until stopped by SIGTERM or Ctrl-C.
 
-The APIC is reached as the environment says:
+` + environmentHelp,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := readTwins(cmd.Flags()); err != nil {
+				return err
+			}
+			s, err := c.check(stderr)
+			if err == nil {
+				err = c.checkRun()
+			}
+			if err != nil {
+				return err
+			}
+			return run(cmd.Context(), c, s)
+		},
+	}
+	c.addFlags(cmd.Flags())
+	c.addRunFlags(cmd.Flags())
+	addTwins(cmd.Flags())
+	return cmd
+}
+
+// environmentHelp is what every command says that reaches the APIC.
+const environmentHelp = `The APIC is reached as the environment says:
 
   ACI_APIC                  one or several cluster members, comma separated: host, host:port or https URL
   ACI_USERNAME              the user
@@ -54,40 +73,18 @@ The APIC is reached as the environment says:
   ACI_CERT_FINGERPRINT      SHA-256 of the certificate itself; without either the system's roots decide
   ACI_INSECURE_SKIP_VERIFY  true: trust any certificate (warns)
 
-Every flag has an environment twin, named behind it; a flag beats its twin, and an empty twin is none.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := readTwins(cmd.Flags()); err != nil {
-				return err
-			}
-			s, err := c.check(stderr)
-			if err != nil {
-				return err
-			}
-			return run(cmd.Context(), c, s)
-		},
-	}
-	c.addFlags(cmd.Flags())
-	addTwins(cmd.Flags())
-	cmd.Flags().SortFlags = false
-	return cmd
-}
+Every flag has an environment twin, named behind it; a flag beats its twin, and an empty twin is none.`
 
 // run puts the parts together and runs them.
 func run(ctx context.Context, c config, s settings) error {
-	log := slog.New(s.log)
-	// What the framework has to say at Info is of no use to users of aci-sync.
-	level := max(s.logLevel, slog.LevelWarn)
-	if s.logLevel <= slog.LevelDebug {
-		level = s.logLevel
-	}
-	theirs := logr.FromSlogHandler(&framework{s.log, level})
-	ctrl.SetLogger(theirs)
-	klog.SetLogger(theirs)
-
+	log, theirs := slog.New(s.log), frameworkLog(s)
 	cfg, err := kubeConfig(c.kubeconfig, c.context)
 	if err != nil {
 		return err
+	}
+	if c.dryRun {
+		log.Info("dry run: nothing is written, neither to the APIC nor to Kubernetes")
+		cfg, s.apic.ReadOnly, c.leaderElect = kube.ReadOnly(cfg), true, false
 	}
 	mgr, err := newManager(cfg, c, theirs)
 	if err != nil {
@@ -109,7 +106,12 @@ func run(ctx context.Context, c config, s settings) error {
 	if err != nil {
 		return err
 	}
-	loop := controller.New(client, client, notes, controller.Options{
+	var writer controller.Writer = client
+	var cluster controller.Cluster = notes
+	if c.dryRun {
+		writer, cluster = nil, silent{}
+	}
+	loop := controller.New(client, writer, cluster, controller.Options{
 		Desired: s.desired, Policy: s.policy, ResyncInterval: c.resyncInterval,
 		Logger: log, Metrics: ctrlmetrics.Registry,
 	})
@@ -147,6 +149,25 @@ func run(ctx context.Context, c config, s settings) error {
 	return nil
 }
 
+// frameworkLog passes on what the libraries have to say. At Info that is of no use to users of
+// aci-sync.
+func frameworkLog(s settings) logr.Logger {
+	level := max(s.logLevel, slog.LevelWarn)
+	if s.logLevel <= slog.LevelDebug {
+		level = s.logLevel
+	}
+	theirs := logr.FromSlogHandler(&framework{s.log, level})
+	ctrl.SetLogger(theirs)
+	klog.SetLogger(theirs)
+	return theirs
+}
+
+// silent is a cluster in which nobody is told anything.
+type silent struct{}
+
+// Note tells nobody.
+func (silent) Note(desired.Ref, bool, string, string) {}
+
 // lead talks to the APIC and writes, until ctx ends; then the write in hand is finished before
 // the session ends.
 func lead(ctx context.Context, log *slog.Logger, client *apic.Client, loop *controller.Controller) error {
@@ -172,14 +193,10 @@ func (f follower) Start(ctx context.Context) error { return f(ctx) }
 func (follower) NeedLeaderElection() bool          { return false }
 
 func newManager(cfg *rest.Config, c config, log logr.Logger) (manager.Manager, error) {
-	scheme := runtime.NewScheme()
-	if err := errors.Join(
-		appsv1.AddToScheme(scheme), corev1.AddToScheme(scheme),
-		coordinationv1.AddToScheme(scheme),
-	); err != nil {
+	scheme, err := kube.Scheme()
+	if err != nil {
 		return nil, err
 	}
-	metav1.AddToGroupVersion(scheme, metav1.Unversioned)
 	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
 		Scheme:                        scheme,
 		Cache:                         kube.CacheOptions(),

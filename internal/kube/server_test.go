@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -311,6 +313,60 @@ func TestWatch_ends_with_its_context_when_the_caches_do_not_sync(t *testing.T) {
 	v := newView(s.ns)
 	if err := Watch(ctx, s.newCacheAs(t, rest.AnonymousClientConfig(s.cfg)), v); err == nil || v.synced != nil {
 		t.Errorf("returned %v after %d calls of Synced, although nothing may be listed", err, len(v.synced))
+	}
+}
+
+func TestLook_tells_of_all_that_is_there_and_returns(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.deployment(t, 0)
+	v := newView(s.ns)
+	if err := Look(t.Context(), ReadOnly(s.cfg), v); err != nil {
+		t.Fatal(err)
+	}
+	if v.has(desired.KindDeployment, "web") == nil || len(v.synced) != 1 {
+		t.Errorf("saw %v, synced %v", v.kinds(), v.synced)
+	}
+}
+
+func TestLook_gives_up_at_the_first_refusal_and_says_which(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	// Bound to a user who may read nothing, but who may find out what kinds there are.
+	cfg := rest.CopyConfig(s.cfg)
+	cfg.Impersonate = rest.ImpersonationConfig{UserName: "nobody", Groups: []string{"system:authenticated"}}
+	v := newView(s.ns)
+	err := Look(t.Context(), cfg, v)
+	if err == nil || !strings.HasPrefix(err.Error(), "list ") || !strings.Contains(err.Error(), "forbidden") || v.synced != nil {
+		t.Errorf("returned %v after %d calls of Synced", err, len(v.synced))
+	}
+}
+
+func TestReadOnly_clients_cannot_write(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	c, err := kubernetes.NewForConfig(ReadOnly(s.cfg))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.CoreV1().Namespaces().Get(t.Context(), s.ns, metav1.GetOptions{}); err != nil {
+		t.Error(err)
+	}
+	all := c.CoreV1().ConfigMaps(s.ns)
+	m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "m"}}
+	_, create := all.Create(t.Context(), m, metav1.CreateOptions{})
+	_, update := all.Update(t.Context(), m, metav1.UpdateOptions{})
+	_, patch := all.Patch(t.Context(), "kube-root-ca.crt", types.MergePatchType, []byte("{}"), metav1.PatchOptions{})
+	for what, err := range map[string]error{
+		"create": create, "update": update, "patch": patch, "delete": all.Delete(t.Context(), "m", metav1.DeleteOptions{}),
+		"delete all": all.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}),
+	} {
+		if !errors.Is(err, errReadOnly) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if _, err := s.client.CoreV1().ConfigMaps(s.ns).Get(t.Context(), "m", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("it was written: %v", err)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -90,6 +91,7 @@ func (p *process) stop(d time.Duration) error {
 //	acisync log [-name N] REGEXP [COUNT]                        lines since the start
 //	acisync ready | alive [-name N]                             its probes
 //	acisync memory [-name N] COUNT                              MiB of resident memory
+//	acisync plan CODE FILE [FLAG...]                            what plan prints, and its exit code
 func acisyncVerb(s *story, ts *testscript.TestScript, args []string) error {
 	if len(args) == 0 {
 		return errors.New("usage: acisync start|stop|kill|term|exited|log|ready|alive|memory")
@@ -112,8 +114,11 @@ func acisyncVerb(s *story, ts *testscript.TestScript, args []string) error {
 		break
 	}
 	p := s.procs[name]
-	if do == "start" {
+	switch do {
+	case "start":
 		return s.start(name, wait, env, args)
+	case "plan":
+		return s.plan(ts, env, args)
 	}
 	if p == nil {
 		return fmt.Errorf("no aci-sync %s was started", name)
@@ -157,18 +162,10 @@ func (s *story) start(name string, wait bool, env, flags []string) error {
 	}
 	p = &process{log: p.log, from: len(p.log.String()), probe: probe, ended: make(chan struct{})}
 	// The story ends it; a test that panics does not.
-	p.cmd = exec.CommandContext(context.WithoutCancel(s.ctx), shared.binary, append([]string{
-		"run", "--kubeconfig=" + s.kubeconfig, "--namespace-selector=kubernetes.io/metadata.name=" + s.ns,
-		"--cluster-id=" + cluster, "--leader-elect=false", "--metrics-bind-address=0",
-		"--health-probe-bind-address=" + probe, "--log-format=text",
-	}, flags...)...)
-	p.cmd.Env = append([]string{
-		"HOME=" + s.dir, "ACI_APIC=" + s.wire.url(), "ACI_USERNAME=" + ourUser, "ACI_PASSWORD=" + password,
-		"ACI_CA_FILE=" + s.caFile, "GORACE=halt_on_error=1",
-	}, env...)
-	p.cmd.Dir = s.dir
+	p.cmd = s.command(env, append([]string{
+		"run", "--leader-elect=false", "--metrics-bind-address=0", "--health-probe-bind-address=" + probe,
+	}, flags...))
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
 		return err
 	}
@@ -194,6 +191,39 @@ func (s *story) start(name string, wait bool, env, flags []string) error {
 		}
 	}
 	return errors.New("aci-sync is not in control after 30 s")
+}
+
+// command is an aci-sync for this story.
+func (s *story) command(env, args []string) *exec.Cmd {
+	cmd := exec.CommandContext(context.WithoutCancel(s.ctx), shared.binary, slices.Insert(args, 1,
+		"--kubeconfig="+s.kubeconfig, "--namespace-selector=kubernetes.io/metadata.name="+s.ns,
+		"--cluster-id="+cluster, "--log-format=text")...)
+	cmd.Env = append([]string{
+		"HOME=" + s.dir, "ACI_APIC=" + s.wire.url(), "ACI_USERNAME=" + ourUser, "ACI_PASSWORD=" + password,
+		"ACI_CA_FILE=" + s.caFile, "GORACE=halt_on_error=1",
+	}, env...)
+	cmd.Dir = s.dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
+
+// plan runs aci-sync plan and keeps what it prints.
+func (s *story) plan(ts *testscript.TestScript, env, args []string) error {
+	if len(args) < 2 {
+		return errors.New("usage: acisync plan CODE FILE [FLAG...]")
+	}
+	var stdout, stderr bytes.Buffer
+	cmd := s.command(env, append([]string{"plan"}, args[2:]...))
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	ts.Logf("%s%s", &stdout, &stderr)
+	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
+		return err
+	}
+	if code := strconv.Itoa(cmd.ProcessState.ExitCode()); code != args[0] {
+		return fmt.Errorf("exit code %s, want %s", code, args[0])
+	}
+	return os.WriteFile(ts.MkAbs(args[1]), stdout.Bytes(), 0o600)
 }
 
 func freeAddress(ctx context.Context) (string, error) {
