@@ -326,7 +326,8 @@ func newSchema() map[string]*class {
 		list = append(list, &p)
 	}
 	list = append(list, &class{
-		name: "faultInst", prefix: "fault-", naming: "code", parents: []string{"(issues)"}, foreign: true,
+		name: "faultInst", prefix: "fault-", naming: "code", foreign: true,
+		parents: []string{"(issues)", "(report)", "l3extOut", "l3extInstP", "fvRsProv", "fvRsCons"},
 		props: []prop{
 			id("code", text(`^F[0-9]+$`, 2, 8)), ro("ack", "no"), ro("annotation", ""), ro("cause", "configuration-failed"),
 			ro("changeSet", ""), ro("created", ""), ro("delegated", "yes"), ro("descr", ""), ro("domain", "tenant"),
@@ -339,6 +340,8 @@ func newSchema() map[string]*class {
 	for _, n := range opaqueClasses() {
 		list = append(list, &class{name: n, opaque: true})
 	}
+	list = append(list, faultBearers()...)
+	list = append(list, nodeClasses(object)...)
 	return link(list)
 }
 
@@ -347,8 +350,8 @@ func newSchema() map[string]*class {
 func opaqueClasses() []string {
 	return []string{
 		"bgpPeerEntry", "bgpPeerP", "faultDelegate", "faultRecord", "fvAEPg", "fvAp", "fvBD",
-		"fvSubnet", "infraWiNode", "l3extIp", "l3extLIfP", "l3extLNodeP", "l3extMember", "l3extRsDynPathAtt",
-		"l3extRsL3DomAtt", "l3extRsNodeL3OutAtt", "l3extRsPathL3OutAtt", "l3extRsSubnetToProfile",
+		"fvSubnet", "infraWiNode", "l3extIp", "l3extLIfP", "l3extMember", "l3extRsDynPathAtt",
+		"l3extRsL3DomAtt", "l3extRsPathL3OutAtt", "l3extRsSubnetToProfile",
 		"l3extRsSubnetToRtSumm", "l3extVirtualLIfP", "vzFilter", "vzSubj", "aaaModLR", "healthInst",
 	}
 }

@@ -20,18 +20,21 @@ type claim struct {
 // conflicts knows which external EPGs claim the same prefix in a VRF. The APIC accepts
 // that; leafs program one of them and raise F0467 for the others.
 //
-// Source: apic-rest.md 4.3. The EPG that came first wins, always; on real leafs the winner
-// can flip when they reload. unverified: that 0.0.0.0/0 and ::/0 never collide.
+// Source: apic-rest.md 4.3. The EPG that came first wins until Sim.ReloadLeafs. unverified: that 0.0.0.0/0 and ::/0 never collide.
 type conflicts struct {
 	filed map[*node]claim   // subnet with import-security -> where it is in by
 	by    map[claim][]*node // its subnets, oldest first
 	lost  map[claim][]*node // the external EPGs that lose it
 	seen  int               // claims that came to be lost, ever
 	sync  bool              // a timer for faults is set
+
+	byHand map[string]bool // DNs of the faults that RaiseFault made
 }
 
 func newConflicts() *conflicts {
-	return &conflicts{filed: map[*node]claim{}, by: map[claim][]*node{}, lost: map[claim][]*node{}}
+	return &conflicts{
+		filed: map[*node]claim{}, by: map[claim][]*node{}, lost: map[claim][]*node{}, byHand: map[string]bool{},
+	}
 }
 
 // collide takes note of what a transaction did to claims. It looks at the outcome: that
@@ -153,6 +156,9 @@ func (s *Sim) moveFaults() (more bool) {
 	for _, n := range slices.Clone(s.fabric.byClass[schema["faultInst"]]) {
 		what, stays := want[n.dn]
 		delete(want, n.dn)
+		if s.conflicts.byHand[n.dn] {
+			continue
+		}
 		switch lc := n.attr("lc"); {
 		case stays && lc != "raised":
 			t.describe(n, what)
@@ -161,7 +167,7 @@ func (s *Sim) moveFaults() (more bool) {
 		case stays:
 			t.describe(n, what)
 		case lc == "retaining":
-			t.drop(n.parent.parent) // with the EPG's place on the leaf
+			t.dropFault(n)
 		default:
 			t.transit(n, "retaining", "cleared")
 			more = true
@@ -206,6 +212,14 @@ func (t *tx) describe(n *node, what string) {
 		"Configuration failed for "+epg+" due to Prefix Entry Already Used in Another EPG, debug message: "+what)
 	t.set(n, n.class.find("changeSet"),
 		"configQual:prefix-entry-already-in-use, configSt:failed-to-apply, debugMessage:"+what+", temporaryError:no")
+}
+
+// dropFault deletes a fault, with what was made to bear it and bears no other.
+func (t *tx) dropFault(n *node) {
+	for n.parent.class.phantom && len(n.parent.children) == 1 {
+		n = n.parent
+	}
+	t.drop(n)
 }
 
 func (t *tx) transit(n *node, lc, severity string) {

@@ -2,6 +2,7 @@ package apicsim
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -17,6 +18,10 @@ import (
 //	DELETE /faults                  disarm all
 //	POST   /mo/{dn}                 write a body, as Post
 //	DELETE /mo/{dn}                 delete, as Delete
+//	POST   /raise/{dn}              raise a faultInst, as RaiseFault; the body is its attributes, as JSON, or empty
+//	POST   /clear/{dn}              end it, as ClearFault
+//	POST   /state/{dn}              set what only the APIC sets, as SetState; the body is attributes, as JSON
+//	POST   /leafs/reload            as ReloadLeafs
 //	GET    /dump/{dn}               the tree, as Dump
 //	GET    /requests?after=0        the request log, one JSON object a line
 //	GET    /stats                   counts
@@ -66,6 +71,27 @@ func (s *Sim) Control() http.Handler {
 	mux.HandleFunc("DELETE /mo/{dn...}", func(w http.ResponseWriter, r *http.Request) {
 		done(w, s.Delete(r.PathValue("dn")))
 	})
+	mux.HandleFunc("POST /raise/{dn...}", func(w http.ResponseWriter, r *http.Request) {
+		attrs, err := attributes(w, r)
+		if err == nil {
+			err = s.RaiseFault(r.PathValue("dn"), attrs)
+		}
+		done(w, err)
+	})
+	mux.HandleFunc("POST /clear/{dn...}", func(w http.ResponseWriter, r *http.Request) {
+		done(w, s.ClearFault(r.PathValue("dn")))
+	})
+	mux.HandleFunc("POST /state/{dn...}", func(w http.ResponseWriter, r *http.Request) {
+		attrs, err := attributes(w, r)
+		if err == nil {
+			err = s.SetState(r.PathValue("dn"), attrs)
+		}
+		done(w, err)
+	})
+	mux.HandleFunc("POST /leafs/reload", func(w http.ResponseWriter, _ *http.Request) {
+		s.ReloadLeafs()
+		done(w, nil)
+	})
 	mux.HandleFunc("GET /dump/{dn...}", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, s.Dump(r.PathValue("dn")))
 	})
@@ -86,6 +112,16 @@ func (s *Sim) Control() http.Handler {
 		_ = json.NewEncoder(w).Encode(s.Stats())
 	})
 	return mux
+}
+
+// attributes reads a body of attributes; an empty one is none.
+func attributes(w http.ResponseWriter, r *http.Request) (map[string]string, error) {
+	var attrs map[string]string
+	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&attrs)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return attrs, err
 }
 
 func number(r *http.Request, name string, otherwise int) (int, error) {

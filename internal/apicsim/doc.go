@@ -33,12 +33,13 @@
 //   - Classes polUni, fvTenant, fvCtx, vzBrCP, l3extOut, l3extRsEctx, l3extInstP,
 //     l3extSubnet, fvRsProv, fvRsCons, fvRsCustQosPol, tagAnnotation, tagTag, tagInst with
 //     their rules; reverse relations fvRtEctx, vzRtProv, vzRtCons; some implicit children;
-//     one controller (topSystem, fabricNode, firmwareCtrlrRunning). Tenants common, infra
+//     one controller (topSystem, fabricNode, firmwareCtrlrRunning); l3extRsNodeL3OutAtt. Tenants common, infra
 //     and mgmt with their VRFs are there from the start and cannot be deleted.
 //   - Relations by name to VRFs and contracts, which resolve again when targets come and go;
 //     the scope of external EPGs; configSt=applied after Options.DeployDelay.
 //   - F0467: with Options.Leafs, one faultInst for each leaf and external EPG that loses a
-//     prefix with import-security to another EPG of its VRF; cleared, then deleted.
+//     prefix with import-security to another EPG of its VRF; cleared, then deleted. Which EPG
+//     loses changes with ReloadLeafs. Faults of other kinds when RaiseFault says so.
 //   - Subscriptions: 405 without a socket, lifetimes, refresh-timeout, partial modified
 //     events, a deleted event for every object below a deleted one, all ids of a session in
 //     one frame, silence about tags (Options.ObserveTags breaks it), the trap of a cookie
@@ -48,7 +49,8 @@
 //
 // # For tests
 //
-// Post, Delete, Seed, Lookup and Dump edit and show the tree without a session. Requests
+// Post, Delete, Seed, Lookup and Dump edit and show the tree without a session. RaiseFault,
+// ClearFault, SetState and ReloadLeafs do what only the APIC and its leafs do. Requests
 // and Options.RequestLog tell every request in the order of the work, writes with their
 // bodies. Stats counts, also the prefixes that two external EPGs of a VRF hold at once, now
 // and ever. AddFault, DropEvents, CloseSockets and ExpireSessions make things go wrong, by
@@ -72,7 +74,7 @@
 //   - XML, time-range, rsp-subtree-include other than count, childAction: refused aloud.
 //   - Classes beside those above. Some common ones are known and always empty, so that
 //     queries for them succeed; writes of them are refused.
-//   - Faults other than F0467, health, statistics, audit logs, BGP and what leafs do.
+//   - Faults that come by themselves, other than F0467; faultDelegate, health, statistics, audit logs, BGP and what leafs do.
 //   - Shards, and so "request requires distributed transaction"; minorities and upgrades, in
 //     which members answer reads and refuse writes.
 //   - The missed first event below a new parent; events out of order. Use Sim.DropEvents.

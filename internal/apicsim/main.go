@@ -60,6 +60,11 @@ cluster: with the first member):
   curl -X POST 'http://127.0.0.1:9443/events/drop?n=5&match=extsubnet'
   curl http://127.0.0.1:9443/faults -d '{"match":"^POST /api/mo/","times":3,"status":503}'
   curl -X DELETE http://127.0.0.1:9443/faults
+  curl -X POST http://127.0.0.1:9443/raise/topology/pod-1/node-101/sys/actrl/dbgStatsReport/fault-F3544 \
+    -d '{"descr":"80 number of Prefix failed on leaf1","severity":"major"}'   # with --leafs 101
+  curl -X POST http://127.0.0.1:9443/clear/topology/pod-1/node-101/sys/actrl/dbgStatsReport/fault-F3544
+  curl http://127.0.0.1:9443/state/uni/tn-T/out-O/instP-E -d '{"configSt":"failed-to-apply"}'
+  curl -X POST http://127.0.0.1:9443/leafs/reload   # another EPG wins where they share a prefix
   curl http://127.0.0.1:9443/dump/uni        # the tree, sorted
   curl http://127.0.0.1:9443/requests        # what was asked so far, a JSON object a line
   curl http://127.0.0.1:9443/stats

@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -40,6 +41,7 @@ var update = flag.Bool("update", false, "rewrite the answers in testdata/transcr
 //	sleep 61s                let time pass
 //	fault {…}                arm a Fault
 //	drop N MATCH             lose events
+//	control /path [BODY]     POST to the control port
 //	cut                      close the sockets
 //	# words                  a comment
 //
@@ -118,6 +120,13 @@ func replay(t *testing.T, script string) string {
 			}
 			if err := c.sim.AddFault(f); err != nil {
 				t.Fatal(err)
+			}
+		case "control":
+			path, body, _ := strings.Cut(rest, " ")
+			w := httptest.NewRecorder()
+			c.sim.Control().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, strings.NewReader(body)))
+			if w.Code != http.StatusNoContent {
+				t.Fatalf("%s: %d %s", line, w.Code, w.Body)
 			}
 		case "drop":
 			var n int
