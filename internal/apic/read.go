@@ -18,7 +18,7 @@ const pageSize = 5000
 // classes are what aci-sync knows of an L3Out.
 var classes = []string{
 	aci.ClassL3Out, aci.ClassRsEctx, aci.ClassExtEPG, aci.ClassSubnet,
-	aci.ClassRsProv, aci.ClassRsCons, aci.ClassTagAnnotation,
+	aci.ClassRsProv, aci.ClassRsCons, aci.ClassRsNode, aci.ClassTagAnnotation,
 }
 
 // incomplete is an answer that contradicts itself or the one before. It is temporary: the

@@ -18,7 +18,7 @@ import (
 	"github.com/haystacknetworks/aci-sync/internal/apicsim"
 )
 
-const allClasses = "l3extOut,l3extRsEctx,l3extInstP,l3extSubnet,fvRsProv,fvRsCons,tagAnnotation"
+const allClasses = "l3extOut,l3extRsEctx,l3extInstP,l3extSubnet,fvRsProv,fvRsCons,l3extRsNodeL3OutAtt,tagAnnotation"
 
 // dns are the DNs of objects, sorted.
 func dns(objects []aci.MO) []string {
@@ -210,7 +210,7 @@ func TestRead_of_a_large_L3Out(t *testing.T) {
 			t.Errorf("%d objects", len(u.Objects))
 		}
 		got := w.requests()
-		if count(got, "GET /api/mo/") != 1+1+8 || count(got, "GET /api/mo/uni/tn-prod/out-wan.json?query-target=subtree&"+
+		if count(got, "GET /api/mo/") != 1+1+9 || count(got, "GET /api/mo/uni/tn-prod/out-wan.json?query-target=subtree&"+
 			"target-subtree-class=l3extSubnet&order-by=l3extSubnet.dn|asc&page=1&page-size=5000") != 1 {
 			t.Errorf("requests:\n%s", strings.Join(got, "\n"))
 		}
