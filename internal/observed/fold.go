@@ -1,6 +1,7 @@
 package observed
 
 import (
+	"maps"
 	"net/netip"
 	"strings"
 
@@ -18,7 +19,8 @@ type event struct {
 // changed. After the read that makes an L3Out complete, everything in it is touched.
 //
 // Updates of L3Outs, EPGs and subnets that were never read are ignored, unless they are
-// reads themselves.
+// reads themselves. Faults touch no place, since nothing is written or not written because of
+// them: FaultsChanged tells of them.
 func (s *State) Fold(u aci.Update) []aci.Place {
 	var t touched
 	switch u.Kind {
@@ -26,7 +28,7 @@ func (s *State) Fold(u aci.Update) []aci.Place {
 		for _, m := range u.Objects {
 			ev := event{m, s.own(m)}
 			for root, r := range s.reading {
-				if m.DN.Within(root) {
+				if m.DN.Within(root) || root == aci.Topology && m.Class == aci.ClassFault {
 					r.events = append(r.events, ev)
 				}
 			}
@@ -49,6 +51,10 @@ func (s *State) Fold(u aci.Update) []aci.Place {
 
 // apply folds one event.
 func (s *State) apply(ev event, t *touched) {
+	if ev.mo.Class == aci.ClassFault {
+		s.applyFault(ev.mo)
+		return
+	}
 	l, ok := aci.L3OutOf(ev.mo.DN)
 	o := s.l3outs[l]
 	if !ok || o == nil {
@@ -62,6 +68,8 @@ func (s *State) apply(ev event, t *touched) {
 		s.applyL3Out(l, o, ev, t)
 	case ev.mo.Class == aci.ClassRsEctx:
 		s.applyVRF(l, o, ev, t)
+	case ev.mo.Class == aci.ClassRsNode:
+		s.applyNode(o, ev.mo)
 	case !inEPG:
 	case ev.mo.Class == aci.ClassExtEPG && rest == "":
 		s.applyEPG(e, o, ev, t)
@@ -87,6 +95,7 @@ func (s *State) applyL3Out(l aci.L3Out, o *l3out, ev event, t *touched) {
 		}
 		o.exists, o.vrf = false, aci.VRF{}
 		clear(o.paused)
+		clear(o.nodes)
 	}
 }
 
@@ -142,6 +151,7 @@ func (s *State) applyEPG(e aci.ExtEPG, o *l3out, ev event, t *touched) {
 			o.complete = false // its creation was never announced, and what is in it neither
 		}
 		if !g.exists {
+			s.change(e)
 			g.contracts = map[string]struct{}{}
 			// Of one that was known to be there the news may just be late.
 			g.Revived = created && carried && !ev.own
@@ -167,12 +177,23 @@ func (s *State) applyEPG(e aci.ExtEPG, o *l3out, ev event, t *touched) {
 		g.ExtMngdBy = v
 		t.all(e, g) // what is in it may be written now
 	}
+	was := g.unwell()
+	if v, ok := ev.mo.Attrs["configSt"]; ok {
+		g.ConfigSt = v
+	}
+	if v, ok := ev.mo.Attrs["configIssues"]; ok {
+		g.ConfigIssues = v
+	}
+	if !maps.Equal(was, g.unwell()) {
+		s.change(e)
+	}
 	s.Unjudge(e)
 }
 
 // gone notes that e is not there any more, and what it was.
 func (s *State) gone(e aci.ExtEPG, g *epg, t *touched) {
 	t.all(e, g)
+	s.change(e)
 	if g.exists && !g.Revived {
 		g.last = s.was(g, e.DN())
 	}

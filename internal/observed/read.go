@@ -15,11 +15,13 @@ func (s *State) install(u aci.Update, t *touched) {
 	r := s.reading[u.Root]
 	delete(s.reading, u.Root)
 	l, ok := aci.L3OutOf(u.Root)
-	if !ok {
+	if !ok && u.Root != aci.Topology {
 		return
 	}
 	e, rest, inEPG := aci.ExtEPGOf(u.Root)
 	switch {
+	case u.Root == aci.Topology:
+		s.installFaults(u.Objects)
 	case !inEPG:
 		s.installL3Out(l, u.Objects, t)
 		s.l3outs[l].complete = r == nil || !r.gap
@@ -70,6 +72,10 @@ func (s *State) installL3Out(l aci.L3Out, objects []aci.MO, t *touched) {
 	for d := range merged(o.paused, paused) {
 		s.setPaused(l, d, paused[d], t)
 	}
+	if on := nodes(objects); !maps.Equal(on, o.nodes) {
+		o.nodes = on
+		s.changeAll(o)
+	}
 	if first || o.vrf != was {
 		for name, g := range o.epgs {
 			t.all(aci.ExtEPG{L3Out: l, Name: name}, g)
@@ -95,7 +101,10 @@ func (s *State) parse(objects []aci.MO) map[aci.ExtEPG]*epg {
 		if e, rest, ok := aci.ExtEPGOf(m.DN); ok && rest == "" && m.Class == aci.ClassExtEPG {
 			g := newEPG()
 			g.exists = true
-			g.ExtEPG = ExtEPG{Annotation: m.Attrs["annotation"], ExtMngdBy: m.Attrs["extMngdBy"], Mark: Mark{Read: true}}
+			g.ExtEPG = ExtEPG{
+				Annotation: m.Attrs["annotation"], ExtMngdBy: m.Attrs["extMngdBy"],
+				ConfigSt: m.Attrs["configSt"], ConfigIssues: m.Attrs["configIssues"], Mark: Mark{Read: true},
+			}
 			found[e] = g
 		}
 	}
@@ -157,6 +166,9 @@ func (s *State) installEPG(e aci.ExtEPG, now *epg, t *touched) {
 	}
 	if was.doubted || was.ExtMngdBy != now.ExtMngdBy {
 		t.all(e, was) // what is in it may be written now
+	}
+	if !was.exists || !maps.Equal(was.unwell(), now.unwell()) {
+		s.change(e)
 	}
 	revived := was.Revived && was.exists && now.Mark.Value == ""
 	was.ExtEPG, was.exists, was.doubted, was.contracts = now.ExtEPG, true, false, now.contracts
@@ -254,7 +266,8 @@ var defaults = map[string]string{
 }
 
 // judge notes what is in e that neither aci-sync nor the APIC's defaults made. Objects of
-// classes that it does not know count: when in doubt the EPG stays.
+// classes that it does not know count: when in doubt the EPG stays. What the APIC says of how an
+// object is does not.
 func (s *State) judge(e aci.ExtEPG, g *epg, objects []aci.MO) {
 	g.Judged = true
 	ours := map[aci.DN]bool{}
@@ -281,6 +294,7 @@ func (s *State) judge(e aci.ExtEPG, g *epg, objects []aci.MO) {
 				g.Foreign = append(g.Foreign, m.Attrs["ip"])
 			}
 		case below(ours, e, m.DN), m.Class == aci.ClassTagAnnotation && m.DN.Parent() == e.DN() && tagKey(m) == aci.OwnerKey:
+		case m.Class == aci.ClassFault, m.Class == aci.ClassFaultDelegate, m.Class == aci.ClassHealth:
 		case m.Class == aci.ClassRsCustQosPol && m.Attrs["tnQosCustomPolName"] == "":
 		case m.Class == aci.ClassRsProv:
 			g.Residue = append(g.Residue, "provided contract "+m.Attrs["tnVzBrCPName"])

@@ -28,9 +28,11 @@ type Subnet struct {
 
 // ExtEPG is an l3extInstP. The attributes that aci-sync does not look at are not kept.
 type ExtEPG struct {
-	Annotation string
-	ExtMngdBy  string
-	Mark       Mark
+	Annotation   string
+	ExtMngdBy    string
+	ConfigSt     string
+	ConfigIssues string
+	Mark         Mark
 	// Revived: a POST of ours that meant to modify it made it.
 	Revived bool
 	// Judged: all of the EPG was read and nothing in it changed since. Only then Residue and
@@ -60,14 +62,21 @@ type State struct {
 	expected map[aci.DN]*expectation
 	pending  map[netip.Prefix]int // prefix -> subnets with an expectation
 	reading  map[aci.DN]*reading
+
+	faults  map[aci.DN]*fault
+	blamed  map[aci.ExtEPG]map[aci.DN]*fault // EPG -> faults that name it
+	whole   map[int]map[aci.DN]*fault        // leaf -> faults of all that it holds
+	changed map[aci.ExtEPG]struct{}          // whose faults may be others than at the last call of FaultsChanged
 }
 
 type l3out struct {
+	id       aci.L3Out
 	complete bool
 	exists   bool
 	vrf      aci.VRF // zero when the relation does not resolve
 	epgs     map[string]*epg
 	paused   map[aci.DN]bool // the L3Out's DN, or an EPG's
+	nodes    map[aci.DN]int  // l3extRsNodeL3OutAtt -> the id of its node
 }
 
 type epg struct {
@@ -97,6 +106,10 @@ func NewState(o aci.Owner) *State {
 		expected: map[aci.DN]*expectation{},
 		pending:  map[netip.Prefix]int{},
 		reading:  map[aci.DN]*reading{},
+		faults:   map[aci.DN]*fault{},
+		blamed:   map[aci.ExtEPG]map[aci.DN]*fault{},
+		whole:    map[int]map[aci.DN]*fault{},
+		changed:  map[aci.ExtEPG]struct{}{},
 	}
 }
 
@@ -329,7 +342,7 @@ func (s *State) Release(e aci.ExtEPG) {
 func (s *State) l3out(l aci.L3Out) *l3out {
 	o := s.l3outs[l]
 	if o == nil {
-		o = &l3out{epgs: map[string]*epg{}, paused: map[aci.DN]bool{}}
+		o = &l3out{id: l, epgs: map[string]*epg{}, paused: map[aci.DN]bool{}, nodes: map[aci.DN]int{}}
 		s.l3outs[l] = o
 	}
 	return o

@@ -398,7 +398,11 @@ func TestExtEPG_is_judged(t *testing.T) {
 		},
 		"a QoS policy":             {[]aci.MO{epgMO(web), mo(aci.ClassRsCustQosPol, dn.Child("rscustQosPol"), "tnQosCustomPolName", "q")}, []string{"fvRsCustQosPol rscustQosPol"}, nil},
 		"something never heard of": {[]aci.MO{epgMO(web), mo("fvNew", dn.Child("new-[a/b]"))}, []string{"fvNew new-[a/b]"}, nil},
-		"other tags":               {[]aci.MO{epgMO(web), mark, tag(dn, "color", "red")}, []string{"tagAnnotation annotationKey-[color]"}, nil},
+		"what the APIC says of how it is": {[]aci.MO{
+			epgMO(web), mo(aci.ClassFault, dn.Child("fault-F3941")), mo(aci.ClassHealth, dn.Child("health")),
+			mo(aci.ClassFaultDelegate, dn.Child("fd-[uni/epp/rtd-["+string(dn)+"]/nwissues]-fault-F0467")),
+		}, nil, nil},
+		"other tags": {[]aci.MO{epgMO(web), mark, tag(dn, "color", "red")}, []string{"tagAnnotation annotationKey-[color]"}, nil},
 		"a foreign subnet, told of once": {
 			[]aci.MO{epgMO(web), subnet(web, "10.0.0.7/24"), tag(dn.Child(aci.SubnetRN("10.0.0.7/24")), "color", "red")}, nil, []string{"10.0.0.7/24"},
 		},
