@@ -36,6 +36,9 @@ type APIC interface {
 	Marks(ctx context.Context, o aci.Owner) ([]aci.DN, error)
 	// Forget ends the subscription to l.
 	Forget(l aci.L3Out)
+	// ReadFaults subscribes to the faults of leafs and reads them; ForgetFaults ends that.
+	ReadFaults(ctx context.Context) (aci.Update, error)
+	ForgetFaults()
 	// Updates are the events and gaps of what was read; closed when the client ends.
 	Updates() <-chan aci.Update
 }
@@ -93,6 +96,7 @@ type Controller struct {
 	kept     map[aci.ExtEPG]string   // EPGs that stay although nobody names them -> why
 	problems map[origin][]desired.Problem
 	shown    map[shown]int // problem -> origins that have it
+	faults   faultWatch
 }
 
 // watch is an L3Out that is read and subscribed to.
@@ -135,6 +139,7 @@ func New(apic APIC, writer Writer, cluster Cluster, o Options) *Controller {
 		kept:     map[aci.ExtEPG]string{},
 		problems: map[origin][]desired.Problem{},
 		shown:    map[shown]int{},
+		faults:   newFaultWatch(),
 	}
 	return c
 }
@@ -150,6 +155,11 @@ func (c *Controller) Fold(r desired.Ref, obj metav1.Object) {
 		return // Run begins with everything
 	}
 	c.mark(t.Places)
+	for _, p := range t.Places {
+		if !p.Prefix.IsValid() { // one names it, or does not any more
+			c.tellFaults(p.ExtEPG)
+		}
+	}
 	for _, w := range t.Workloads {
 		c.tell(origin{workload: w}, c.want.Problems(w))
 	}
@@ -181,6 +191,7 @@ func (c *Controller) Run(ctx context.Context) error {
 			return nil //nolint:nilerr // only the end of ctx ends a start
 		}
 		var workers errgroup.Group
+		workers.Go(func() error { c.followFaults(ctx); return nil })
 		for range c.opts.Workers {
 			workers.Go(func() error { c.work(ctx); return nil })
 		}
@@ -214,12 +225,17 @@ func (c *Controller) listen(ctx context.Context) error {
 
 // fold takes in an update of the fabric, and schedules what follows from it.
 func (c *Controller) fold(u aci.Update) {
+	if u.Root == aci.Topology {
+		c.foldFaults(u)
+		return
+	}
 	l, ok := aci.L3OutOf(u.Root)
 	if !ok {
 		return
 	}
 	key, existed := c.have.Domain(l), c.have.Exists(l)
 	places := c.have.Fold(u)
+	c.noteFaults()
 	c.mark(places)
 	if now := c.have.Domain(l); now != key {
 		c.rehome(l, key, now)
@@ -385,6 +401,7 @@ func (c *Controller) watch(l aci.L3Out) {
 		if c.running {
 			c.queue.Add(c.have.Domain(l))
 		}
+		c.faults.wake()
 	}
 }
 

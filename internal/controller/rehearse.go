@@ -73,6 +73,9 @@ func (c *Controller) Plan(ctx context.Context) (Preview, error) {
 			return Preview{}, unread[l]
 		}
 	}
+	if err := c.readFaults(ctx); err != nil {
+		c.log.Warn("cannot read the faults of leafs: nothing is said of them", "err", err)
+	}
 	after := &afterwards{APIC: c.apic, owner: c.opts.Policy.Owner}
 	c.apic = after
 	c.mu.Lock()
@@ -80,6 +83,9 @@ func (c *Controller) Plan(ctx context.Context) (Preview, error) {
 	defer c.queue.ShutDown()
 	c.silent = true
 	c.begin()
+	for _, e := range c.want.EPGs() {
+		c.tellFaults(e)
+	}
 	c.mu.Unlock()
 	preview := Preview{Unread: unread}
 	for range maxStages {
