@@ -27,13 +27,14 @@ const faultPatience = 10 * time.Second
 type faultWatch struct {
 	news    chan struct{}            // holds a token when there may be something to do
 	changed map[aci.ExtEPG]time.Time // EPGs whose faults changed -> when that is looked at
+	told    map[aci.ExtEPG][]string  // EPGs -> codes of the faults that were told
 	readAt  time.Time                // of the next read; zero for at once
 	failed  int                      // reads in a row
 	denied  bool                     // the user may not read them, and that was said
 }
 
 func newFaultWatch() faultWatch {
-	return faultWatch{news: make(chan struct{}, 1), changed: map[aci.ExtEPG]time.Time{}}
+	return faultWatch{news: make(chan struct{}, 1), changed: map[aci.ExtEPG]time.Time{}, told: map[aci.ExtEPG][]string{}}
 }
 
 func (w *faultWatch) wake() {
@@ -168,14 +169,27 @@ func (c *Controller) tellFaults(e aci.ExtEPG) {
 	if _, waits := c.faults.changed[e]; waits && !c.silent {
 		return
 	}
-	var list []desired.Problem
-	if faults := c.have.Faults(e); len(faults) > 0 {
-		msg := faultMessage(e, faults)
-		for _, w := range c.want.Workloads(e) {
-			list = append(list, desired.Problem{Ref: w, Reason: ReasonFaultRaised, Message: msg})
+	at := origin{Place: aci.Place{ExtEPG: e}, from: apicFaults}
+	faults, workloads := c.have.Faults(e), c.want.Workloads(e)
+	if len(faults) == 0 || len(workloads) == 0 {
+		delete(c.faults.told, e)
+		c.tell(at, nil)
+		return
+	}
+	msg := faultMessage(e, faults)
+	list := make([]desired.Problem, len(workloads))
+	for i, w := range workloads {
+		list[i] = desired.Problem{Ref: w, Reason: ReasonFaultRaised, Message: msg}
+	}
+	codes := make([]string, len(faults))
+	for i, f := range faults {
+		codes[i] = f.Code
+		if !slices.Contains(c.faults.told[e], f.Code) {
+			c.tell(at, nil) // one that stands for months must not hide another: it is all told again
 		}
 	}
-	c.tell(origin{Place: aci.Place{ExtEPG: e}, from: apicFaults}, list)
+	c.faults.told[e] = codes
+	c.tell(at, list)
 }
 
 func faultMessage(e aci.ExtEPG, faults []observed.Fault) string {

@@ -132,17 +132,21 @@ func TestFaults(t *testing.T) {
 			w.sleep(patience)
 			w.wantNotes(raised + " web")
 		},
-		"more of them are told as one": func(w *world) {
+		"one more is one more problem only if it is another": func(w *world) {
 			w.raise(ofEPG(101, "a/web"), "x")
 			w.sleep(patience)
 			w.wantNotes(raised + " web")
 			w.raise(ofEPG(102, "a/web"), "x")
-			w.state("a/web", "configSt", "failed-to-apply")
 			w.sleep(patience)
 			w.wantNotes()
+			w.state("a/web", "configSt", "failed-to-apply")
+			w.sleep(patience)
+			w.wantNotes(raised + " web")
+			w.wantProblems(1)
 			w.clearFault(ofEPG(101, "a/web"))
 			w.clearFault(ofEPG(102, "a/web"))
 			w.sleep(patience)
+			w.wantNotes()
 			w.wantProblems(1)
 			w.state("a/web", "configSt", "applied")
 			w.sleep(patience)

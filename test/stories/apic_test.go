@@ -38,6 +38,11 @@ import (
 //	apic held COUNT | release    how many wait; let them go on
 //	apic refuse [IP TEXT]        refuse what writes the subnet of IP, with this text; without: no more
 //	apic stats NAME COUNT        Sessions, Sockets, Subscriptions
+//
+//	apic raise DN [ATTR=VALUE]...  a fault, as the APIC and its leafs do
+//	apic clear DN                  the end of one that was raised so
+//	apic state DN ATTR=VALUE...    what only the APIC sets
+//	apic reload                    the leafs reload, and program other prefixes where several EPGs have one
 func apicVerb(s *story, ts *testscript.TestScript, args []string) error {
 	if len(args) == 0 {
 		return errors.New("usage: apic VERB ARG...")
@@ -46,6 +51,7 @@ func apicVerb(s *story, ts *testscript.TestScript, args []string) error {
 	need := map[string]int{
 		"post": 2, "delete": 1, "exists": 1, "is": 2, "tag": 3, "dump": 2, "fault": 1, "drop": 2, "wire": 1,
 		"attempts": 1, "hold": 1, "held": 1, "stats": 2, "owned": 3, "deleteall": 2,
+		"raise": 1, "clear": 1, "state": 2,
 	}
 	if len(args) < need[do] {
 		return fmt.Errorf("apic %s takes %d arguments", do, need[do])
@@ -132,6 +138,21 @@ func (s *story) trouble(ts *testscript.TestScript, do string, args []string) err
 		}
 		s.wire.refuse(args[0])
 		return s.sim.AddFault(apicsim.Fault{Match: refused, Times: -1, Status: 400, Code: "1", Text: expand(ts, args[1])})
+	case "raise", "state":
+		attrs := map[string]string{}
+		for _, a := range args[1:] {
+			k, v, _ := strings.Cut(a, "=")
+			attrs[k] = v
+		}
+		if do == "state" {
+			return s.sim.SetState(args[0], attrs)
+		}
+		return s.sim.RaiseFault(args[0], attrs)
+	case "clear":
+		return s.sim.ClearFault(args[0])
+	case "reload":
+		s.sim.ReloadLeafs()
+		return nil
 	case "sockets":
 		s.sim.CloseSockets()
 		return nil

@@ -35,7 +35,9 @@ const fabric = `{"fvTenant":{"attributes":{"name":"TEN"},"children":[
 	{"fvCtx":{"attributes":{"name":"VRF"}}},
 	{"vzBrCP":{"attributes":{"name":"WEB"}}},
 	{"l3extOut":{"attributes":{"name":"OUT"},"children":[
-		{"l3extRsEctx":{"attributes":{"tnFvCtxName":"VRF"}}}]}},
+		{"l3extRsEctx":{"attributes":{"tnFvCtxName":"VRF"}}},
+		{"l3extLNodeP":{"attributes":{"name":"NODES"},"children":[
+			{"l3extRsNodeL3OutAtt":{"attributes":{"tDn":"topology/pod-1/node-101"}}}]}}]}},
 	{"l3extOut":{"attributes":{"name":"OUT2"},"children":[
 		{"l3extRsEctx":{"attributes":{"tnFvCtxName":"VRF"}}}]}}]}}`
 
@@ -109,6 +111,7 @@ func (s *story) startAPIC(modifyCreates bool) error {
 			{Name: otherUser, Certificates: map[string]*rsa.PublicKey{"story": &shared.key.PublicKey}},
 		},
 		ModifyCreates: modifyCreates,
+		Leafs:         []int{101, 102},
 	})
 	s.t.Cleanup(s.sim.Close)
 	if err := s.sim.Seed([]byte(fabric)); err != nil {
