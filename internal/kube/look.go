@@ -13,12 +13,16 @@ import (
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
+
+	"github.com/haystacknetworks/aci-sync/api/v1alpha1"
 )
 
 // Scheme knows the API groups that aci-sync speaks.
 func Scheme() (*runtime.Scheme, error) {
 	s := runtime.NewScheme()
-	if err := errors.Join(appsv1.AddToScheme(s), corev1.AddToScheme(s), coordinationv1.AddToScheme(s)); err != nil {
+	if err := errors.Join(
+		appsv1.AddToScheme(s), corev1.AddToScheme(s), coordinationv1.AddToScheme(s), v1alpha1.AddToScheme(s),
+	); err != nil {
 		return nil, err
 	}
 	metav1.AddToGroupVersion(s, metav1.Unversioned)

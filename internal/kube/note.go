@@ -3,7 +3,6 @@ package kube
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -66,5 +65,5 @@ func (n *Notes) Note(to desired.Ref, warning bool, reason, message string) {
 	if warning {
 		kind = corev1.EventTypeWarning
 	}
-	n.recorder.Event(regarding, kind, reason, strings.ToValidUTF8(message[:min(len(message), maxNote)], ""))
+	n.recorder.Event(regarding, kind, reason, cut(message, maxNote))
 }
