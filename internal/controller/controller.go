@@ -52,12 +52,18 @@ type Writer interface {
 type Cluster interface {
 	// Note records a Kubernetes Event on an object; it does not block.
 	Note(to desired.Ref, warning bool, reason, message string)
+	// Record writes what is to be remembered of an external EPG and how things stand there, where
+	// that differs from what the cluster holds. It does not retry. One call at a time.
+	Record(ctx context.Context, rec desired.Record, st desired.Status) error
+	// Forget deletes the record of e. One call at a time.
+	Forget(ctx context.Context, e aci.ExtEPG) error
 }
 
 // Options of a Controller.
 type Options struct {
 	Desired        desired.Options
 	Policy         plan.Policy
+	Records        bool          // the cluster keeps records
 	ResyncInterval time.Duration // between full reads of an L3Out, jittered by a tenth; 0 means 10 minutes
 	Workers        int           // VRFs worked on at a time; 0 means 4
 	Logger         *slog.Logger
@@ -92,7 +98,9 @@ type Controller struct {
 	would    map[aci.Place]string    // in a dry run: the change that would be made, as it was told
 	kept     map[aci.ExtEPG]string   // EPGs that stay although nobody names them -> why
 	problems map[origin][]desired.Problem
-	shown    map[shown]int // problem -> origins that have it
+	origins  map[desired.Ref]map[origin]struct{} // workload -> where its problems come from
+	shown    map[shown]int                       // problem -> origins that have it
+	records  records
 }
 
 // watch is an L3Out that is read and subscribed to.
@@ -134,7 +142,9 @@ func New(apic APIC, writer Writer, cluster Cluster, o Options) *Controller {
 		would:    map[aci.Place]string{},
 		kept:     map[aci.ExtEPG]string{},
 		problems: map[origin][]desired.Problem{},
+		origins:  map[desired.Ref]map[origin]struct{}{},
 		shown:    map[shown]int{},
+		records:  newRecords(),
 	}
 	return c
 }
@@ -146,20 +156,28 @@ func (c *Controller) Fold(r desired.Ref, obj metav1.Object) {
 	defer c.mu.Unlock()
 	before, named := c.want.Target(r)
 	t := c.want.Fold(r, obj)
-	if !c.running {
-		return // Run begins with everything
-	}
-	c.mark(t.Places)
-	for _, w := range t.Workloads {
-		c.tell(origin{workload: w}, c.want.Problems(w))
-	}
-	if after, names := c.want.Target(r); before != after {
+	c.touched(t)
+	if after, names := c.want.Target(r); c.running && before != after {
 		// The EPG may be others' too, and have problems: one workload less or more to tell.
 		if named {
 			c.dirty(before, aci.Place{ExtEPG: before})
 		}
 		if names {
 			c.dirty(after, aci.Place{ExtEPG: after})
+		}
+	}
+}
+
+// touched schedules what follows from a fold of the cluster. Run begins with everything.
+func (c *Controller) touched(t desired.Touched) {
+	if !c.running {
+		return
+	}
+	c.mark(t.Places)
+	for _, w := range t.Workloads {
+		c.tell(origin{workload: w}, c.want.Problems(w))
+		if e, ok := c.want.Target(w); ok {
+			c.recordLater(e)
 		}
 	}
 }
@@ -173,8 +191,15 @@ func (c *Controller) Run(ctx context.Context) error {
 	queue := workqueue.NewTypedDelayingQueue[aci.DN]()
 	c.mu.Lock()
 	c.queue = queue
+	if c.keeps() {
+		c.records.queue = workqueue.NewTypedRateLimitingQueue(
+			workqueue.NewTypedItemExponentialFailureRateLimiter[aci.ExtEPG](500*time.Millisecond, time.Minute))
+	}
 	c.mu.Unlock()
 	g, ctx := errgroup.WithContext(ctx)
+	if c.keeps() {
+		g.Go(func() error { c.keepRecords(ctx); return nil })
+	}
 	g.Go(func() error { return c.listen(ctx) })
 	g.Go(func() error {
 		if err := c.start(ctx); err != nil {
@@ -190,6 +215,9 @@ func (c *Controller) Run(ctx context.Context) error {
 	g.Go(func() error {
 		<-ctx.Done()
 		queue.ShutDown()
+		if c.keeps() {
+			c.records.queue.ShutDown()
+		}
 		return nil
 	})
 	return g.Wait()
@@ -301,6 +329,12 @@ func (c *Controller) watchNamed(known bool) []aci.L3Out {
 		c.watch(e.L3Out)
 		c.watches[e.L3Out].holds = c.watches[e.L3Out].holds || !known
 	}
+	for e, rec := range c.records.there {
+		c.watch(e.L3Out)
+		// Its mark may be gone, and be found by reading it only.
+		w := c.watches[e.L3Out]
+		w.holds = w.holds || rec.Managed != nil && *rec.Managed
+	}
 	return slices.SortedFunc(maps.Keys(c.watches), aci.L3Out.Compare)
 }
 
@@ -308,6 +342,9 @@ func (c *Controller) watchNamed(known bool) []aci.L3Out {
 func (c *Controller) begin() {
 	c.running = true
 	c.mark([]aci.Place{{}})
+	for e := range c.records.there {
+		c.recordLater(e)
+	}
 	for _, w := range c.want.AllWorkloads() {
 		c.tell(origin{workload: w}, c.want.Problems(w))
 	}
@@ -382,6 +419,11 @@ func (c *Controller) findMarks(ctx context.Context) (bool, error) {
 func (c *Controller) watch(l aci.L3Out) {
 	if c.watches[l] == nil {
 		c.watches[l] = &watch{}
+		for e, rec := range c.records.there {
+			if e.L3Out == l {
+				c.remember(e, rec)
+			}
+		}
 		if c.running {
 			c.queue.Add(c.have.Domain(l))
 		}

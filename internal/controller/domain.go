@@ -109,6 +109,8 @@ func (c *Controller) dirtyIn(key aci.DN, p aci.Place) {
 	if !c.running {
 		return // Run begins with everything
 	}
+	c.recount(p)
+	c.recordLater(p.ExtEPG)
 	d := c.domain(key)
 	d.places[p] = struct{}{}
 	if !d.since.IsZero() {
@@ -199,6 +201,8 @@ func (c *Controller) arrived(dn aci.DN) {
 	delete(c.awaits, dn)
 	if delete(b.waits, dn); len(b.waits) == 0 {
 		c.metrics.converged(time.Since(b.since))
+		c.records.synced[b.epg] = time.Now()
+		c.recordLater(b.epg)
 		c.finish(b)
 	}
 }

@@ -76,6 +76,7 @@ func (c *Controller) report(domain aci.DN, places map[aci.Place]struct{}, p plan
 		}
 		if p.Kept[at.ExtEPG] == nil {
 			delete(c.kept, at.ExtEPG)
+			c.recordLater(at.ExtEPG)
 		}
 	}
 	for o, list := range found {
@@ -87,6 +88,7 @@ func (c *Controller) report(domain aci.DN, places map[aci.Place]struct{}, p plan
 			c.log.Warn("no workload names the external EPG any more, but it stays", "epg", e, "reason", why)
 		}
 		c.kept[e] = why
+		c.recordLater(e)
 	}
 }
 
@@ -127,6 +129,22 @@ func (c *Controller) tell(at origin, list []desired.Problem) {
 		delete(c.problems, at)
 	} else {
 		c.problems[at] = list
+	}
+	for _, q := range old {
+		if delete(c.origins[q.Ref], at); len(c.origins[q.Ref]) == 0 {
+			delete(c.origins, q.Ref)
+		}
+	}
+	for _, q := range list {
+		if c.origins[q.Ref] == nil {
+			c.origins[q.Ref] = map[origin]struct{}{}
+		}
+		c.origins[q.Ref][at] = struct{}{}
+	}
+	for _, q := range slices.Concat(old, list) {
+		if e, ok := c.want.Target(q.Ref); ok {
+			c.recordLater(e)
+		}
 	}
 }
 

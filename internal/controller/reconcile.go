@@ -274,8 +274,12 @@ func (c *Controller) stalePauses(changes []plan.Change) []aci.L3Out {
 // places what they touch.
 func (c *Controller) readMore(ctx context.Context, dns []aci.DN, pauses []aci.L3Out, places map[aci.Place]struct{}) error {
 	touch := func(list []aci.Place) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		for _, p := range list {
 			places[p] = struct{}{}
+			c.recount(p)
+			c.recordLater(p.ExtEPG)
 		}
 	}
 	for _, e := range epgsOf(dns) {
@@ -302,11 +306,11 @@ func (c *Controller) readMore(ctx context.Context, dns []aci.DN, pauses []aci.L3
 		c.mu.Lock()
 		changed := c.have.SetPaused(l, paused)
 		c.mark(changed) // it may concern EPGs that are not there, and other domains
-		touch(changed)
 		if w := c.watches[l]; w != nil {
 			w.pauseAt = time.Now()
 		}
 		c.mu.Unlock()
+		touch(changed)
 	}
 	return nil
 }
@@ -401,13 +405,26 @@ func (c *Controller) tidy(key aci.DN) {
 				c.have.Release(e)
 			}
 		}
-		if !named[l] && !c.have.Marked(l) {
+		if !named[l] && !c.have.Marked(l) && !c.recorded(l) {
 			c.apic.Forget(l)
 			c.have.Forget(l)
 			c.metrics.forget(l)
 			delete(c.watches, l)
 		}
 	}
+}
+
+// recorded reports whether the cluster still holds a record of an external EPG in l.
+func (c *Controller) recorded(l aci.L3Out) bool {
+	if !c.keeps() {
+		return false
+	}
+	for e := range c.records.there {
+		if e.L3Out == l {
+			return true
+		}
+	}
+	return false
 }
 
 // next is when the domain must be looked at again, zero for never.

@@ -58,3 +58,71 @@ type Condition struct {
 
 // Compare orders by workload.
 func (m Member) Compare(n Member) int { return cmp.Or(m.Ref.Compare(n.Ref), cmp.Compare(m.UID, n.UID)) }
+
+// memory is what records say about a workload.
+type memory struct {
+	uid    types.UID
+	target *Target // nil when records contradict each other: then it is not known
+}
+
+// Remember takes in a record of an earlier run: a workload that is in it, and whose annotation is
+// invalid when it is seen first, has this target. It must come before the workload.
+//
+// A workload that is in two records was moving when they were written last; which one is right is
+// not known.
+func (s *State) Remember(rec Record) {
+	for _, m := range rec.Members {
+		target := &Target{EPG: rec.EPG, Expose: m.Expose}
+		if old, ok := s.memories[m.Ref]; ok && old.uid == m.UID && (old.target == nil || old.target.EPG != rec.EPG) {
+			target = nil
+		}
+		s.memories[m.Ref] = memory{m.UID, target}
+	}
+}
+
+// Unremember forgets a record: what is known from it alone is known no longer.
+func (s *State) Unremember(rec Record) Touched {
+	var t Touched
+	for _, m := range rec.Members {
+		if old := s.memories[m.Ref]; old.uid == m.UID {
+			delete(s.memories, m.Ref)
+		}
+		if w := s.byName[m.Ref]; w != nil && w.uid == m.UID && w.memory != nil && w.memory.EPG == rec.EPG {
+			w.memory = nil
+			s.settle(w, &t)
+			s.giveSelecting(w.ns, &t, w.template)
+			if v := s.services[w.ref]; v != nil {
+				s.giveService(v, &t)
+			}
+		}
+	}
+	return t
+}
+
+// Members returns the workloads whose target is e, sorted, as they are to be recorded.
+func (s *State) Members(e aci.ExtEPG) []Member {
+	g := s.epgs[e]
+	if g == nil {
+		return nil
+	}
+	var out []Member
+	for w := range g.workloads {
+		out = append(out, Member{w.ref, w.uid, w.target.Expose})
+	}
+	slices.SortFunc(out, Member.Compare)
+	return out
+}
+
+// Count returns how many addresses are claimed for e.
+func (s *State) Count(e aci.ExtEPG) int {
+	if g := s.epgs[e]; g != nil {
+		return len(g.prefixes)
+	}
+	return 0
+}
+
+// Claims reports whether somebody claims the address of p for its external EPG.
+func (s *State) Claims(p aci.Place) bool {
+	g := s.epgs[p.ExtEPG]
+	return g != nil && g.prefixes[p.Prefix] > 0
+}

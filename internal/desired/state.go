@@ -81,6 +81,7 @@ type State struct {
 	held       map[netip.Prefix]int // prefix -> bearers whose target cannot be told
 	epgs       map[aci.ExtEPG]*epg
 	unknown    map[*workload]struct{} // workloads that count and whose target is not known
+	memories   map[Ref]memory
 
 	// hostNetwork counts, by workload, seen or not, the Pods that use their node's address.
 	hostNetwork map[types.UID]int
@@ -124,6 +125,7 @@ func NewState(o Options) *State {
 		held:       map[netip.Prefix]int{},
 		epgs:       map[aci.ExtEPG]*epg{},
 		unknown:    map[*workload]struct{}{},
+		memories:   map[Ref]memory{},
 
 		hostNetwork: map[types.UID]int{},
 	}
@@ -236,7 +238,7 @@ func (s *State) Problems(r Ref) []Problem {
 		if a != &w.own {
 			where = DefaultAnnotation + " of the namespace"
 		}
-		problem(ReasonInvalidAnnotation, a.problem(where))
+		problem(ReasonInvalidAnnotation, a.problem(where, w.target))
 	}
 	expose := w.expose(s.opts.Expose)
 	if v := s.services[r]; v != nil && w.target != nil {

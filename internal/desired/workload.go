@@ -24,6 +24,7 @@ type workload struct {
 	own      setting    // its own annotation
 	ignore   *string    // value of IgnoreAnnotation; nil for none
 	ignored  ignored
+	memory   *Target // from a record: its last valid target before this run; nil once it has another
 
 	// What follows from these and from the namespace.
 	target  *Target     // what it asks for; nil for nothing or unknown
@@ -74,12 +75,12 @@ func (a *setting) set(value *string, fallback *Target) {
 }
 
 // problem says what is wrong with an invalid annotation, and what was kept.
-func (a *setting) problem(where string) string {
-	if a.target == nil {
+func (a *setting) problem(where string, kept *Target) string {
+	if kept == nil {
 		return fmt.Sprintf("annotation %s: %v; no valid target is known, so nothing of this workload is added or deleted",
 			where, a.err)
 	}
-	return fmt.Sprintf("annotation %s: %v; the last valid target %s is kept", where, a.err, a.target.EPG)
+	return fmt.Sprintf("annotation %s: %v; the last valid target %s is kept", where, a.err, kept.EPG)
 }
 
 // compare orders by age, then name: who wins a conflict without an incumbent.
@@ -128,7 +129,15 @@ func (w *workload) aim() (target *Target, unknown bool) {
 	case w.ignored == maybeIgnored:
 		return nil, true
 	}
-	return a.target, a.target == nil
+	target = cmp.Or(a.target, w.memory)
+	return target, target == nil
+}
+
+// recall gives a workload that is seen first its last valid target of an earlier run.
+func (s *State) recall(w *workload) {
+	if m, ok := s.memories[w.ref]; ok && m.uid == w.uid {
+		w.memory = m.target
+	}
 }
 
 // same reports whether the annotations of w still are these.
@@ -212,6 +221,7 @@ func (s *State) foldWorkload(r Ref, obj metav1.Object, t *Touched) {
 func (s *State) addWorkload(r Ref, obj metav1.Object) *workload {
 	w := &workload{ref: r, uid: obj.GetUID(), created: obj.GetCreationTimestamp().Time, ns: s.namespace(r.Namespace)}
 	s.byName[r] = w
+	s.recall(w)
 	return w
 }
 
@@ -219,6 +229,7 @@ func (s *State) removeWorkload(w *workload, t *Touched) {
 	asked := w.asks()
 	delete(s.workloads, w.uid)
 	delete(s.byName, w.ref)
+	delete(s.memories, w.ref)
 	delete(w.ns.workloads, w)
 	w.own, w.ignored = setting{}, isIgnored // also for the default
 	s.settle(w, t)
@@ -232,6 +243,9 @@ func (s *State) removeWorkload(w *workload, t *Touched) {
 // it names, and its Pods with it. Services are the caller's: they may be shared.
 func (s *State) settle(w *workload, t *Touched) {
 	t.Workloads = append(t.Workloads, w.ref)
+	if a := w.setting(); a == nil || a.target != nil {
+		w.memory = nil
+	}
 	w.target, w.unknown = w.aim()
 	was := w.names
 	if w.names = nil; w.target != nil && w.ns.chosen {

@@ -29,9 +29,10 @@ func Scheme() (*runtime.Scheme, error) {
 	return s, nil
 }
 
-// Look feeds sink once with all that is there, calls Synced, and returns. It gives up at the first
+// Look feeds sink once with all that is there, calls Synced, and returns; with records only if the
+// cluster has them. It gives up at the first
 // list that the API server refuses or does not answer, instead of waiting for better times.
-func Look(ctx context.Context, cfg *rest.Config, sink Sink) error {
+func Look(ctx context.Context, cfg *rest.Config, sink Sink, records bool) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	o := CacheOptions()
@@ -49,7 +50,7 @@ func Look(ctx context.Context, cfg *rest.Config, sink Sink) error {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- c.Start(ctx) }()
-	err = Watch(ctx, c, sink)
+	err = Watch(ctx, c, sink, records)
 	if why := context.Cause(ctx); err != nil && why != nil {
 		err = why
 	}

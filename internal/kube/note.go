@@ -50,10 +50,10 @@ func (n *Notes) Run(ctx context.Context) error {
 // maxNote is how long the message of an Event may be, in bytes.
 const maxNote = 1024
 
-// Note records an Event on the workload to; on one that is gone it records nothing. It does
+// Note records an Event on to, a workload or an ExternalEPG; on one that is gone it records nothing. It does
 // not block.
 func (n *Notes) Note(to desired.Ref, warning bool, reason, message string) {
-	obj, version := newWorkload(to.Kind)
+	obj, version := newObject(to.Kind)
 	if obj == nil ||
 		n.objects.Get(context.Background(), types.NamespacedName{Namespace: to.Namespace, Name: to.Name}, obj) != nil {
 		return

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/haystacknetworks/aci-sync/api/v1alpha1"
 	"github.com/haystacknetworks/aci-sync/internal/aci"
 	"github.com/haystacknetworks/aci-sync/internal/desired"
 )
@@ -21,6 +22,9 @@ import (
 type Sink interface {
 	// Fold takes the object r as it is now, nil when it is gone.
 	Fold(r desired.Ref, obj metav1.Object)
+	// Recorded takes the record of e as it is now, nil when it is gone. Those that are there at
+	// first come before any object.
+	Recorded(e aci.ExtEPG, rec *desired.Record)
 	// Synced says that the initial state of everything has been folded.
 	Synced()
 }
@@ -43,9 +47,9 @@ func CacheOptions() cache.Options {
 	}
 }
 
-// newWorkload returns an empty object of a kind that may be a workload, nil for other kinds, and
-// the kind's API version.
-func newWorkload(kind string) (client.Object, string) {
+// newObject returns an empty object of a kind about which Events are recorded, a workload or an
+// ExternalEPG, nil for other kinds, and the kind's API version.
+func newObject(kind string) (client.Object, string) {
 	switch kind {
 	case desired.KindDeployment:
 		return &appsv1.Deployment{}, "apps/v1"
@@ -55,13 +59,20 @@ func newWorkload(kind string) (client.Object, string) {
 		return &appsv1.DaemonSet{}, "apps/v1"
 	case desired.KindService:
 		return &corev1.Service{}, "v1"
+	case desired.KindExternalEPG:
+		return &v1alpha1.ExternalEPG{}, v1alpha1.GroupVersion().String()
 	}
 	return nil, ""
 }
 
-// Watch feeds sink from the informers of c until ctx ends. It returns when everything is
-// synced, or with what keeps it from that.
-func Watch(ctx context.Context, c cache.Cache, sink Sink) error {
+// Watch feeds sink from the informers of c until ctx ends; from ExternalEPG objects only if the
+// cluster has them. It returns when everything is synced, or with what keeps it from that.
+func Watch(ctx context.Context, c cache.Cache, sink Sink, records bool) error {
+	if records {
+		if err := watchRecords(ctx, c, sink); err != nil {
+			return err
+		}
+	}
 	type source struct {
 		kind string
 		obj  client.Object
@@ -72,7 +83,7 @@ func Watch(ctx context.Context, c cache.Cache, sink Sink) error {
 		{desired.KindPod, &corev1.Pod{}},
 	}
 	for _, kind := range []string{desired.KindDeployment, desired.KindStatefulSet, desired.KindDaemonSet, desired.KindService} {
-		obj, _ := newWorkload(kind)
+		obj, _ := newObject(kind)
 		watched = append(watched, source{kind, obj})
 	}
 	var synced []toolscache.InformerSynced
@@ -92,6 +103,43 @@ func Watch(ctx context.Context, c cache.Cache, sink Sink) error {
 		return errors.Join(ctx.Err(), errors.New("caches did not sync"))
 	}
 	sink.Synced()
+	return nil
+}
+
+// watchRecords feeds sink with records, and returns when those that are there have been told.
+func watchRecords(ctx context.Context, c cache.Cache, sink Sink) error {
+	informer, err := c.GetInformer(ctx, &v1alpha1.ExternalEPG{}, cache.BlockUntilSynced(false))
+	if err != nil {
+		return fmt.Errorf("watch ExternalEPGs: %w", err)
+	}
+	tell := func(obj any, gone bool) {
+		if last, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
+			obj = last.Obj
+		}
+		o, ok := obj.(*v1alpha1.ExternalEPG)
+		if !ok {
+			return
+		}
+		rec, ok := recordOf(o)
+		switch {
+		case !ok: // made by hand under a name of its own: nobody's record
+		case gone:
+			sink.Recorded(rec.EPG, nil)
+		default:
+			sink.Recorded(rec.EPG, &rec)
+		}
+	}
+	reg, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    func(obj any) { tell(obj, false) },
+		UpdateFunc: func(_, obj any) { tell(obj, false) },
+		DeleteFunc: func(obj any) { tell(obj, true) },
+	})
+	if err != nil {
+		return fmt.Errorf("watch ExternalEPGs: %w", err)
+	}
+	if !toolscache.WaitForCacheSync(ctx.Done(), reg.HasSynced) {
+		return errors.Join(ctx.Err(), errors.New("the cache of ExternalEPGs did not sync"))
+	}
 	return nil
 }
 

@@ -154,6 +154,7 @@ func (s *State) applyEPG(e aci.ExtEPG, o *l3out, ev event, t *touched) {
 			g.Mark = Mark{Read: true} // our own POST made it, without a mark
 		default:
 			g.Mark.Read = false
+			g.recorded = g.recorded && (!created || carried) // somebody else made it anew; its mark will tell
 		}
 		t.add(e, netip.Prefix{})
 	} else if !ev.own && written(ev.mo) {
@@ -177,6 +178,9 @@ func (s *State) gone(e aci.ExtEPG, g *epg, t *touched) {
 		g.last = s.was(g, e.DN())
 	}
 	s.clear(e, g)
+	if o := s.l3outs[e.L3Out]; g.exists && o.paused[e.DN()] {
+		s.held[e] = true // its tag went with it, but nobody lifted the pause
+	}
 	g.ExtEPG, g.exists, g.doubted = ExtEPG{}, false, false
 	clear(g.vanished)
 }

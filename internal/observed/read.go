@@ -182,6 +182,8 @@ func (s *State) installEPG(e aci.ExtEPG, now *epg, t *touched) {
 	}
 	if !revived {
 		was.last = s.was(was, e.DN())
+		// What is somebody else's now stays that when aci-sync puts subnets into it.
+		was.recorded = was.last == Ours
 	}
 }
 

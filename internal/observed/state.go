@@ -60,6 +60,7 @@ type State struct {
 	expected map[aci.DN]*expectation
 	pending  map[netip.Prefix]int // prefix -> subnets with an expectation
 	reading  map[aci.DN]*reading
+	held     map[aci.ExtEPG]bool // paused by a record
 }
 
 type l3out struct {
@@ -97,6 +98,7 @@ func NewState(o aci.Owner) *State {
 		expected: map[aci.DN]*expectation{},
 		pending:  map[netip.Prefix]int{},
 		reading:  map[aci.DN]*reading{},
+		held:     map[aci.ExtEPG]bool{},
 	}
 }
 
@@ -226,7 +228,7 @@ func (s *State) ours(m Mark, d aci.DN) bool { return m.Value == s.owner.Mark(d) 
 // Paused reports whether somebody paused e, or its L3Out.
 func (s *State) Paused(e aci.ExtEPG) bool {
 	o := s.l3outs[e.L3Out]
-	return o != nil && (o.paused[e.L3Out.DN()] || o.paused[e.DN()])
+	return s.held[e] || o != nil && (o.paused[e.L3Out.DN()] || o.paused[e.DN()])
 }
 
 // SetPaused replaces what is known of the pause tags at and below l, and returns the places

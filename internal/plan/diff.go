@@ -123,7 +123,7 @@ func (d *differ) fate(e aci.ExtEPG) fate {
 		d.reads[e.DN()] = struct{}{}
 	case d.have.Paused(e):
 		f = barred
-		d.problem(aci.Place{ExtEPG: e}, ReasonPaused, "%s: paused on the APIC by the tag %s", e, aci.PauseKey)
+		d.problem(aci.Place{ExtEPG: e}, ReasonPaused, "%s: paused %s", e, pausedBy(d.have, e))
 	case exists && strings.Contains(g.ExtMngdBy, "msc"):
 		f = barred
 		d.problem(aci.Place{ExtEPG: e}, ReasonForeignOwner,
@@ -151,6 +151,14 @@ func (d *differ) fate(e aci.ExtEPG) fate {
 	}
 	d.fates[e] = f
 	return f
+}
+
+// pausedBy says how e is paused, so that people know where to lift it.
+func pausedBy(have *observed.State, e aci.ExtEPG) string {
+	if have.Held(e) {
+		return "by the annotation aci.haystacknetworks.com/paused of its ExternalEPG"
+	}
+	return "on the APIC by the tag " + aci.PauseKey
 }
 
 // used reports whether an EPG that was read holds more than our subnets.
