@@ -62,14 +62,19 @@ func runPlan(ctx context.Context, c config, s settings, print printer, out io.Wr
 		return err
 	}
 	cfg = kube.ReadOnly(cfg)
+	reader, err := client.New(cfg, client.Options{})
+	if err != nil {
+		return fmt.Errorf("set up for the cluster at %s: %w", cfg.Host, err)
+	}
 	if s.owner == "" {
-		reader, err := client.New(cfg, client.Options{})
-		if err != nil {
-			return fmt.Errorf("set up for the cluster at %s: %w", cfg.Host, err)
-		}
 		if s.owner, err = kube.ClusterID(ctx, reader); err != nil {
 			return err
 		}
+	}
+	log := slog.New(s.log)
+	records, err := hasRecords(ctx, log, reader, false)
+	if err != nil {
+		return err
 	}
 	s.policy.Owner = s.owner
 	s.apic.ReadOnly, s.apic.ReadOnce = true, true
@@ -78,8 +83,10 @@ func runPlan(ctx context.Context, c config, s settings, print printer, out io.Wr
 		return err
 	}
 	preview, err := look(ctx, fabric, controller.New(fabric, nil, silent{}, controller.Options{
-		Desired: s.desired, Policy: s.policy, Logger: slog.New(s.log),
-	}), func(ctx context.Context, loop *controller.Controller) error { return kube.Look(ctx, cfg, loop) })
+		Desired: s.desired, Policy: s.policy, Records: records, Logger: log,
+	}), func(ctx context.Context, loop *controller.Controller) error {
+		return kube.Look(ctx, cfg, loop, records)
+	})
 	if err != nil {
 		return err
 	}

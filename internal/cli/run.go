@@ -19,11 +19,13 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/haystacknetworks/aci-sync/internal/aci"
 	"github.com/haystacknetworks/aci-sync/internal/apic"
 	"github.com/haystacknetworks/aci-sync/internal/controller"
 	"github.com/haystacknetworks/aci-sync/internal/desired"
@@ -98,7 +100,7 @@ func run(ctx context.Context, c config, s settings) error {
 	s.policy.Owner = s.owner
 
 	s.apic.OnRequest = countRequests(ctrlmetrics.Registry)
-	client, err := apic.New(s.members, s.username, s.apic)
+	fabric, err := apic.New(s.members, s.username, s.apic)
 	if err != nil {
 		return err
 	}
@@ -106,19 +108,26 @@ func run(ctx context.Context, c config, s settings) error {
 	if err != nil {
 		return err
 	}
-	var writer controller.Writer = client
-	var cluster controller.Cluster = notes
+	records, err := hasRecords(ctx, log, mgr.GetAPIReader(), inCluster(cfg))
+	if err != nil {
+		return err
+	}
+	var writer controller.Writer = fabric
+	var cluster controller.Cluster = struct {
+		*kube.Notes
+		*kube.Records
+	}{notes, kube.NewRecords(mgr.GetClient())}
 	if c.dryRun {
 		writer, cluster = nil, silent{}
 	}
-	loop := controller.New(client, writer, cluster, controller.Options{
-		Desired: s.desired, Policy: s.policy, ResyncInterval: c.resyncInterval,
+	loop := controller.New(fabric, writer, cluster, controller.Options{
+		Desired: s.desired, Policy: s.policy, Records: records, ResyncInterval: c.resyncInterval,
 		Logger: log, Metrics: ctrlmetrics.Registry,
 	})
 	var synced atomic.Bool
 	if err := errors.Join(
 		mgr.Add(follower(func(ctx context.Context) error {
-			err := kube.Watch(ctx, mgr.GetCache(), loop)
+			err := kube.Watch(ctx, mgr.GetCache(), loop, records)
 			if ctx.Err() != nil {
 				return nil //nolint:nilerr // told to end before the caches were synced
 			}
@@ -130,7 +139,7 @@ func run(ctx context.Context, c config, s settings) error {
 			return nil
 		})),
 		mgr.Add(follower(notes.Run)),
-		mgr.Add(leader(func(ctx context.Context) error { return lead(ctx, log, client, loop) })),
+		mgr.Add(leader(func(ctx context.Context) error { return lead(ctx, log, fabric, loop) })),
 		mgr.AddHealthzCheck("alive", healthz.Ping),
 		mgr.AddReadyzCheck("caches", func(*http.Request) error {
 			if !synced.Load() {
@@ -168,14 +177,46 @@ type silent struct{}
 // Note tells nobody.
 func (silent) Note(desired.Ref, bool, string, string) {}
 
+// Record writes nothing.
+func (silent) Record(context.Context, desired.Record, desired.Status) error { return nil }
+
+// Forget deletes nothing.
+func (silent) Forget(context.Context, aci.ExtEPG) error { return nil }
+
+// installCRD is the command that installs or updates what a cluster needs to keep records.
+const installCRD = "aci-sync crds | kubectl apply --server-side -f -"
+
+// hasRecords reports whether the cluster can keep records. In a cluster it must, and nowhere may
+// it hold a definition that is older than this program.
+func hasRecords(ctx context.Context, log *slog.Logger, c client.Reader, inCluster bool) (bool, error) {
+	switch err := kube.CheckCRD(ctx, c); {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, kube.ErrOldCRD):
+		return false, fmt.Errorf("%w; update it with: %s", err, installCRD)
+	case errors.Is(err, kube.ErrNoCRD) && inCluster:
+		return false, fmt.Errorf("%w; install it with: %s", err, installCRD)
+	case inCluster:
+		return false, err
+	default:
+		log.Warn("without ExternalEPG objects nothing is remembered across a restart", "err", err, "action", installCRD)
+		return false, nil
+	}
+}
+
+// inCluster reports whether cfg is that of a Pod's ServiceAccount.
+func inCluster(cfg *rest.Config) bool {
+	return cfg.BearerTokenFile == "/var/run/secrets/kubernetes.io/serviceaccount/token"
+}
+
 // lead talks to the APIC and writes, until ctx ends; then the write in hand is finished before
 // the session ends.
-func lead(ctx context.Context, log *slog.Logger, client *apic.Client, loop *controller.Controller) error {
+func lead(ctx context.Context, log *slog.Logger, fabric *apic.Client, loop *controller.Controller) error {
 	log.Info("leading")
 	session, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	var g errgroup.Group
-	g.Go(func() error { return client.Run(session) })
+	g.Go(func() error { return fabric.Run(session) })
 	err := loop.Run(ctx)
 	end()
 	return errors.Join(err, g.Wait())

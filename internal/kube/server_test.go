@@ -17,7 +17,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -26,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
+	"github.com/haystacknetworks/aci-sync/internal/aci"
 	"github.com/haystacknetworks/aci-sync/internal/desired"
 )
 
@@ -132,13 +132,10 @@ func (s server) newCacheAs(t *testing.T, cfg *rest.Config) cache.Cache {
 	if err != nil {
 		t.Fatal(err)
 	}
-	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{appsv1.AddToScheme, corev1.AddToScheme} {
-		if err := add(scheme); err != nil {
-			t.Fatal(err)
-		}
+	scheme, err := Scheme()
+	if err != nil {
+		t.Fatal(err)
 	}
-	metav1.AddToGroupVersion(scheme, metav1.Unversioned)
 	o := CacheOptions()
 	o.Scheme, o.Mapper = scheme, mapper
 	c, err := cache.New(cfg, o)
@@ -167,10 +164,12 @@ type view struct {
 	now    map[desired.Ref]metav1.Object
 	gone   map[desired.Ref]int
 	synced []int // how many objects were there at each call of Synced
+
+	records map[aci.ExtEPG]desired.Record
 }
 
 func newView(ns string) *view {
-	return &view{ns: ns, now: map[desired.Ref]metav1.Object{}, gone: map[desired.Ref]int{}}
+	return &view{ns: ns, now: map[desired.Ref]metav1.Object{}, gone: map[desired.Ref]int{}, records: map[aci.ExtEPG]desired.Record{}}
 }
 
 // Fold takes what concerns the namespace.
@@ -186,6 +185,20 @@ func (v *view) Fold(r desired.Ref, obj metav1.Object) {
 		return
 	}
 	v.now[r] = obj
+}
+
+// Recorded takes what concerns the tenant that is named like the namespace.
+func (v *view) Recorded(e aci.ExtEPG, rec *desired.Record) {
+	if e.Tenant != v.ns {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if rec == nil {
+		delete(v.records, e)
+		return
+	}
+	v.records[e] = *rec
 }
 
 // Synced notes how much was there.

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 
+	"github.com/haystacknetworks/aci-sync/internal/aci"
 	"github.com/haystacknetworks/aci-sync/internal/desired"
 )
 
@@ -240,7 +241,8 @@ func (s *recorder) Fold(r desired.Ref, obj metav1.Object) {
 	}
 	s.list = append(s.list, n)
 }
-func (s *recorder) Synced() { s.list = append(s.list, recorded{Sync: true}) }
+func (s *recorder) Synced()                              { s.list = append(s.list, recorded{Sync: true}) }
+func (s *recorder) Recorded(aci.ExtEPG, *desired.Record) {}
 
 // A relist that finds an object gone, whose deletion nobody saw, tells so by a tombstone.
 func TestHandler_tells_of_objects_that_a_relist_misses(t *testing.T) {

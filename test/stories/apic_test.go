@@ -227,9 +227,9 @@ func holdsVerb(s *story, ts *testscript.TestScript, args []string) error {
 	if len(args) == 0 {
 		return errors.New("usage: holds [-foreign] [-cluster ID] EPG [KEY=VALUE|svc/NAME|+PREFIX]...")
 	}
-	dn := l3out + "/instP-" + args[0]
+	dn := s.l3out("OUT") + "/instP-" + args[0]
 	if out, epg, ok := strings.Cut(args[0], "/"); ok {
-		dn = "uni/tn-TEN/out-" + out + "/instP-" + epg
+		dn = s.l3out(out) + "/instP-" + epg
 	}
 	named := map[string][]string{} // prefix -> what its subnet may be called
 	others := map[string]bool{}

@@ -26,9 +26,10 @@ const annotation = "aci.haystacknetworks.com/l3o"
 
 // expand puts the script's variables into a file's text; ${NAME} only, so that JSON may have $.
 func expand(ts *testscript.TestScript, text string) string {
-	return regexp.MustCompile(`\$\{\w+\}`).ReplaceAllStringFunc(text, func(v string) string {
+	s := ts.Value(storyKey{}).(*story)
+	return s.own(regexp.MustCompile(`\$\{\w+\}`).ReplaceAllStringFunc(text, func(v string) string {
 		return ts.Getenv(v[2 : len(v)-1])
-	})
+	}))
 }
 
 // kubeVerb is kubectl in the story's namespace: kube ARG... A file of the script that --filename
@@ -80,7 +81,7 @@ func deployVerb(s *story, ts *testscript.TestScript, args []string) error {
 		},
 	}
 	if args[2] != "-" {
-		d.Annotations = map[string]string{annotation: fmt.Sprintf(`{"tenant":"TEN", "l3out":"OUT", "epg":%q}`, args[2])}
+		d.Annotations = map[string]string{annotation: fmt.Sprintf(`{"tenant":%q, "l3out":"OUT", "epg":%q}`, s.tenant, args[2])}
 	}
 	_, err = s.client.AppsV1().Deployments(s.ns).Create(s.ctx, d, metav1.CreateOptions{})
 	return err

@@ -223,7 +223,7 @@ func (s *story) plan(ts *testscript.TestScript, env, args []string) error {
 	if code := strconv.Itoa(cmd.ProcessState.ExitCode()); code != args[0] {
 		return fmt.Errorf("exit code %s, want %s", code, args[0])
 	}
-	return os.WriteFile(ts.MkAbs(args[1]), stdout.Bytes(), 0o600)
+	return os.WriteFile(ts.MkAbs(args[1]), []byte(s.told(stdout.String())), 0o600)
 }
 
 func freeAddress(ctx context.Context) (string, error) {

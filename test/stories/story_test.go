@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,12 +26,12 @@ const (
 	otherUser = "netops"   // as whom the story does, to change and to assert
 	password  = "s3cret-of-the-story"
 
-	// Every simulator is its story's own, so all can use the same names.
-	l3out   = "uni/tn-TEN/out-OUT"
 	cluster = "blue" // --cluster-id, unless a story says otherwise
 )
 
-// fabric is what is there before aci-sync comes.
+// fabric is what is there before aci-sync comes. Every simulator is its story's own, so all could
+// use the same names; but ExternalEPGs are named after tenant, L3Out and EPG, and the cluster is
+// shared. So TEN, here and in scripts, stands for a tenant of the story's own.
 const fabric = `{"fvTenant":{"attributes":{"name":"TEN"},"children":[
 	{"fvCtx":{"attributes":{"name":"VRF"}}},
 	{"vzBrCP":{"attributes":{"name":"WEB"}}},
@@ -44,6 +45,7 @@ type story struct {
 	t          testing.TB
 	ctx        context.Context
 	ns         string
+	tenant     string
 	dir        string
 	kubeconfig string
 	client     *kubernetes.Clientset
@@ -73,8 +75,8 @@ func newStory(t testing.TB, e *testscript.Env) (*story, error) {
 		return nil, err
 	}
 	e.Setenv("NS", s.ns)
-	e.Setenv("O", l3out)
-	e.Setenv("O2", "uni/tn-TEN/out-OUT2")
+	e.Setenv("O", s.l3out("OUT"))
+	e.Setenv("O2", s.l3out("OUT2"))
 	e.Setenv("FINGERPRINT", s.fingerprint)
 	return s, nil
 }
@@ -90,6 +92,7 @@ func (s *story) startCluster(name string) error {
 		}
 	})
 	s.ns = ns
+	s.tenant = "TEN_" + ns[strings.LastIndexByte(ns, '-')+1:]
 	cfg, err := clientcmd.LoadFromFile(shared.lab.Kubeconfig())
 	if err != nil {
 		return err
@@ -102,6 +105,16 @@ func (s *story) startCluster(name string) error {
 	return err
 }
 
+// l3out is the DN of an L3Out of the story's tenant.
+func (s *story) l3out(name string) string { return "uni/tn-" + s.tenant + "/out-" + name }
+
+var tenantWord = regexp.MustCompile(`\bTEN\b`)
+
+// own puts the story's own tenant where a script says TEN; told is its inverse, for what scripts
+// compare.
+func (s *story) own(text string) string  { return tenantWord.ReplaceAllString(text, s.tenant) }
+func (s *story) told(text string) string { return strings.ReplaceAll(text, s.tenant, "TEN") }
+
 func (s *story) startAPIC(modifyCreates bool) error {
 	s.sim = apicsim.New(apicsim.Options{
 		Users: []apicsim.User{
@@ -111,7 +124,7 @@ func (s *story) startAPIC(modifyCreates bool) error {
 		ModifyCreates: modifyCreates,
 	})
 	s.t.Cleanup(s.sim.Close)
-	if err := s.sim.Seed([]byte(fabric)); err != nil {
+	if err := s.sim.Seed([]byte(s.own(fabric))); err != nil {
 		return err
 	}
 	cert, err := apicsim.NewCertificate("127.0.0.1")
@@ -153,7 +166,7 @@ func (s *story) end() {
 	}
 	keep("fabric.txt", []byte(s.sim.Dump("uni")))
 	keep("requests.txt", []byte(requestLines(s.sim.Requests(0))))
-	s.t.Logf("the fabric at the end:\n%s", s.sim.Dump("uni/tn-TEN"))
+	s.t.Logf("the fabric at the end:\n%s", s.sim.Dump("uni/tn-"+s.tenant))
 	s.t.Logf("the last requests:\n%s", lastLines(requestLines(s.sim.Requests(0)), 40))
 	for name, p := range s.procs {
 		log := p.log.String()
