@@ -90,6 +90,10 @@ type ExternalEPGSpec struct {
 	// +kubebuilder:validation:MaxLength=64
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="is what the object is about and cannot be changed"
 	EPG string `json:"epg"`
+	// Cluster is the --cluster-id of the aci-sync whose record this is; no other one touches it.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Cluster string `json:"cluster"`
 	// Managed is true when aci-sync made the external EPG or adopted it, and false when it is
 	// somebody else's. It is not set while the external EPG was never seen.
 	// +optional

@@ -72,7 +72,7 @@ func runPlan(ctx context.Context, c config, s settings, print printer, out io.Wr
 		}
 	}
 	log := slog.New(s.log)
-	records, err := hasRecords(ctx, log, reader, false)
+	recorder, err := recorderFor(ctx, log, reader, s.owner, false)
 	if err != nil {
 		return err
 	}
@@ -83,9 +83,9 @@ func runPlan(ctx context.Context, c config, s settings, print printer, out io.Wr
 		return err
 	}
 	preview, err := look(ctx, fabric, controller.New(fabric, nil, silent{}, controller.Options{
-		Desired: s.desired, Policy: s.policy, Records: records, Logger: log,
+		Desired: s.desired, Policy: s.policy, Records: recorder != "", Logger: log,
 	}), func(ctx context.Context, loop *controller.Controller) error {
-		return kube.Look(ctx, cfg, loop, records)
+		return kube.Look(ctx, cfg, loop, recorder)
 	})
 	if err != nil {
 		return err

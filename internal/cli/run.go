@@ -108,7 +108,7 @@ func run(ctx context.Context, c config, s settings) error {
 	if err != nil {
 		return err
 	}
-	records, err := hasRecords(ctx, log, mgr.GetAPIReader(), inCluster(cfg))
+	recorder, err := recorderFor(ctx, log, mgr.GetAPIReader(), s.owner, inCluster(cfg))
 	if err != nil {
 		return err
 	}
@@ -116,18 +116,18 @@ func run(ctx context.Context, c config, s settings) error {
 	var cluster controller.Cluster = struct {
 		*kube.Notes
 		*kube.Records
-	}{notes, kube.NewRecords(mgr.GetClient())}
+	}{notes, kube.NewRecords(mgr.GetClient(), s.owner)}
 	if c.dryRun {
 		writer, cluster = nil, silent{}
 	}
 	loop := controller.New(fabric, writer, cluster, controller.Options{
-		Desired: s.desired, Policy: s.policy, Records: records, ResyncInterval: c.resyncInterval,
+		Desired: s.desired, Policy: s.policy, Records: recorder != "", ResyncInterval: c.resyncInterval,
 		Logger: log, Metrics: ctrlmetrics.Registry,
 	})
 	var synced atomic.Bool
 	if err := errors.Join(
 		mgr.Add(follower(func(ctx context.Context) error {
-			err := kube.Watch(ctx, mgr.GetCache(), loop, records)
+			err := kube.Watch(ctx, mgr.GetCache(), loop, recorder)
 			if ctx.Err() != nil {
 				return nil //nolint:nilerr // told to end before the caches were synced
 			}
@@ -186,21 +186,21 @@ func (silent) Forget(context.Context, aci.ExtEPG) error { return nil }
 // installCRD is the command that installs or updates what a cluster needs to keep records.
 const installCRD = "aci-sync crds | kubectl apply --server-side -f -"
 
-// hasRecords reports whether the cluster can keep records. In a cluster it must, and nowhere may
-// it hold a definition that is older than this program.
-func hasRecords(ctx context.Context, log *slog.Logger, c client.Reader, inCluster bool) (bool, error) {
+// recorderFor is as whom records are kept: owner, or nobody when the cluster cannot keep them. In a
+// cluster it must, and nowhere may it hold a definition that is older than this program.
+func recorderFor(ctx context.Context, log *slog.Logger, c client.Reader, owner aci.Owner, inCluster bool) (aci.Owner, error) {
 	switch err := kube.CheckCRD(ctx, c); {
 	case err == nil:
-		return true, nil
+		return owner, nil
 	case errors.Is(err, kube.ErrOldCRD):
-		return false, fmt.Errorf("%w; update it with: %s", err, installCRD)
+		return "", fmt.Errorf("%w; update it with: %s", err, installCRD)
 	case errors.Is(err, kube.ErrNoCRD) && inCluster:
-		return false, fmt.Errorf("%w; install it with: %s", err, installCRD)
+		return "", fmt.Errorf("%w; install it with: %s", err, installCRD)
 	case inCluster:
-		return false, err
+		return "", err
 	default:
 		log.Warn("without ExternalEPG objects nothing is remembered across a restart", "err", err, "action", installCRD)
-		return false, nil
+		return "", nil
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 
 	"github.com/haystacknetworks/aci-sync/api/v1alpha1"
+	"github.com/haystacknetworks/aci-sync/internal/aci"
 )
 
 // Scheme knows the API groups that aci-sync speaks.
@@ -29,10 +30,9 @@ func Scheme() (*runtime.Scheme, error) {
 	return s, nil
 }
 
-// Look feeds sink once with all that is there, calls Synced, and returns; with records only if the
-// cluster has them. It gives up at the first
+// Look feeds sink once with all that is there, calls Synced, and returns; owner as for Watch. It gives up at the first
 // list that the API server refuses or does not answer, instead of waiting for better times.
-func Look(ctx context.Context, cfg *rest.Config, sink Sink, records bool) error {
+func Look(ctx context.Context, cfg *rest.Config, sink Sink, owner aci.Owner) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	o := CacheOptions()
@@ -50,7 +50,7 @@ func Look(ctx context.Context, cfg *rest.Config, sink Sink, records bool) error 
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- c.Start(ctx) }()
-	err = Watch(ctx, c, sink, records)
+	err = Watch(ctx, c, sink, owner)
 	if why := context.Cause(ctx); err != nil && why != nil {
 		err = why
 	}

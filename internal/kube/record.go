@@ -43,14 +43,15 @@ func CheckCRD(ctx context.Context, c client.Reader) error {
 	return nil
 }
 
-// Records keeps what is to be remembered in ExternalEPG objects. Safe for concurrent use, one
-// call at a time for each external EPG.
+// Records keeps what is to be remembered in ExternalEPG objects, those of one aci-sync. Safe for
+// concurrent use, one call at a time for each external EPG.
 type Records struct {
 	client client.Client
+	owner  aci.Owner
 }
 
-// NewRecords returns Records; c may read from a cache.
-func NewRecords(c client.Client) *Records { return &Records{c} }
+// NewRecords returns the Records of owner; c may read from a cache.
+func NewRecords(c client.Client, owner aci.Owner) *Records { return &Records{c, owner} }
 
 // Record writes rec and st, where they differ from what is there. It does not retry: the caller
 // comes again after an error, also after a conflict.
@@ -62,8 +63,12 @@ func (r *Records) Record(ctx context.Context, rec desired.Record, st desired.Sta
 	if err != nil && !absent {
 		return fmt.Errorf("read ExternalEPG %s: %w", name, err)
 	}
+	if !absent && have.Spec.Cluster != string(r.owner) {
+		return fmt.Errorf("ExternalEPG %s is the record of another aci-sync, with --cluster-id=%s; if that is no more, delete it",
+			name, have.Spec.Cluster)
+	}
 	obj := have.DeepCopy()
-	obj.Name, obj.Spec = name, specOf(rec)
+	obj.Name, obj.Spec = name, r.specOf(rec)
 	if rec.Paused {
 		metav1.SetMetaDataAnnotation(&obj.ObjectMeta, v1alpha1.PausedAnnotation, "true")
 	}
@@ -90,25 +95,23 @@ func (r *Records) Record(ctx context.Context, rec desired.Record, st desired.Sta
 
 // Forget deletes the record of e; that it is gone already is no error.
 func (r *Records) Forget(ctx context.Context, e aci.ExtEPG) error {
-	obj := &v1alpha1.ExternalEPG{ObjectMeta: metav1.ObjectMeta{Name: nameOf(e)}}
-	if err := r.client.Delete(ctx, obj); err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("delete ExternalEPG %s: %w", obj.Name, err)
+	obj := &v1alpha1.ExternalEPG{}
+	name := nameOf(e)
+	err := r.client.Get(ctx, types.NamespacedName{Name: name}, obj)
+	if err == nil && obj.Spec.Cluster == string(r.owner) {
+		err = r.client.Delete(ctx, obj, client.Preconditions{UID: new(obj.UID)})
+	}
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("delete ExternalEPG %s: %w", name, err)
 	}
 	return nil
 }
 
 func nameOf(e aci.ExtEPG) string { return v1alpha1.Name(e.Tenant, e.L3Out.Name, e.Name) }
 
-// epgOf is the external EPG that obj is about; false when its name says another one, as when
-// somebody made it by hand.
-func epgOf(obj *v1alpha1.ExternalEPG) (aci.ExtEPG, bool) {
-	e := aci.ExtEPG{L3Out: aci.L3Out{Tenant: obj.Spec.Tenant, Name: obj.Spec.L3Out}, Name: obj.Spec.EPG}
-	return e, obj.Name == nameOf(e)
-}
-
-func specOf(rec desired.Record) v1alpha1.ExternalEPGSpec {
+func (r *Records) specOf(rec desired.Record) v1alpha1.ExternalEPGSpec {
 	spec := v1alpha1.ExternalEPGSpec{
-		Tenant: rec.EPG.Tenant, L3Out: rec.EPG.L3Out.Name, EPG: rec.EPG.Name, Managed: rec.Managed, Owner: string(rec.Owner),
+		Cluster: string(r.owner), Tenant: rec.EPG.Tenant, L3Out: rec.EPG.L3Out.Name, EPG: rec.EPG.Name, Managed: rec.Managed, Owner: string(rec.Owner),
 	}
 	for _, m := range rec.Members {
 		w := v1alpha1.Workload{Kind: m.Ref.Kind, Namespace: m.Ref.Namespace, Name: m.Ref.Name, UID: m.UID}
@@ -120,10 +123,11 @@ func specOf(rec desired.Record) v1alpha1.ExternalEPGSpec {
 	return spec
 }
 
-// recordOf reads obj; members that nobody can understand, written by a newer version or by hand, are
-// left out.
-func recordOf(obj *v1alpha1.ExternalEPG) (desired.Record, bool) {
-	e, ok := epgOf(obj)
+// recordOf reads obj; false when it is no record of owner: that of another aci-sync, or made by
+// hand under another name. Members that nobody can understand, written by a newer version or by hand,
+// are left out.
+func recordOf(obj *v1alpha1.ExternalEPG, owner aci.Owner) (desired.Record, bool) {
+	e := aci.ExtEPG{L3Out: aci.L3Out{Tenant: obj.Spec.Tenant, Name: obj.Spec.L3Out}, Name: obj.Spec.EPG}
 	rec := desired.Record{
 		EPG: e, Managed: obj.Spec.Managed, Owner: aci.Owner(obj.Spec.Owner),
 		Paused: obj.Annotations[v1alpha1.PausedAnnotation] == "true",
@@ -140,7 +144,7 @@ func recordOf(obj *v1alpha1.ExternalEPG) (desired.Record, bool) {
 		rec.Members = append(rec.Members, m)
 	}
 	slices.SortFunc(rec.Members, desired.Member.Compare)
-	return rec, ok
+	return rec, obj.Name == nameOf(e) && obj.Spec.Cluster == string(owner)
 }
 
 func setStatus(obj *v1alpha1.ExternalEPG, rec desired.Record, st desired.Status) {

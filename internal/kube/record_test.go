@@ -114,7 +114,7 @@ func TestRecords_are_written_read_and_forgotten(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	c := s.withCRD(t)
-	r := NewRecords(c)
+	r := NewRecords(c, "c1")
 	e := s.epg("E")
 	rec := desired.Record{EPG: e, Managed: new(true), Owner: "c1", Members: []desired.Member{
 		{Ref: desired.Ref{Kind: desired.KindDeployment, Namespace: "shop", Name: "web"}, UID: "u1", Expose: &desired.Expose{Pods: true}},
@@ -136,7 +136,7 @@ func TestRecords_are_written_read_and_forgotten(t *testing.T) {
 	}
 	must(r.Record(t.Context(), rec, st))
 	obj := read()
-	if got, ok := recordOf(obj); !ok || !got.Equal(rec) {
+	if got, ok := recordOf(obj, "c1"); !ok || !got.Equal(rec) {
 		t.Errorf("read back %v (-want +got)\n%s", ok, cmp.Diff(rec, got))
 	}
 	if obj.Status.Desired != 4 || obj.Status.Present != 3 || obj.Status.Workloads != 2 || obj.Status.LastSync == nil ||
@@ -161,7 +161,7 @@ func TestRecords_are_written_read_and_forgotten(t *testing.T) {
 	rec.Members, rec.Paused = rec.Members[:1], true
 	must(r.Record(t.Context(), rec, st))
 	obj = read()
-	if got, _ := recordOf(obj); !got.Equal(rec) || obj.Annotations["team"] != "net" {
+	if got, _ := recordOf(obj, "c1"); !got.Equal(rec) || obj.Annotations["team"] != "net" {
 		t.Errorf("read back (-want +got)\n%s", cmp.Diff(rec, got))
 	}
 	if len(obj.Status.Conditions) != 1 || obj.Status.Conditions[0].Status != metav1.ConditionTrue || obj.Status.ObservedGeneration != obj.Generation {
@@ -185,7 +185,7 @@ func TestWatch_tells_of_records_before_any_object_and_as_they_change(t *testing.
 	t.Parallel()
 	s := newServer(t)
 	c := s.withCRD(t)
-	r := NewRecords(c)
+	r := NewRecords(c, "c1")
 	s.deployment(t, 0)
 	e := s.epg("E")
 	if err := r.Record(t.Context(), desired.Record{EPG: e}, desired.Status{Ready: desired.Condition{Reason: "Syncing"}}); err != nil {
@@ -194,13 +194,28 @@ func TestWatch_tells_of_records_before_any_object_and_as_they_change(t *testing.
 	// One that somebody made by hand, under another name, is nobody's record.
 	other := &v1alpha1.ExternalEPG{
 		ObjectMeta: metav1.ObjectMeta{Name: s.ns},
-		Spec:       v1alpha1.ExternalEPGSpec{Tenant: s.ns, L3Out: "O", EPG: "F"},
+		Spec:       v1alpha1.ExternalEPGSpec{Cluster: "c1", Tenant: s.ns, L3Out: "O", EPG: "F"},
 	}
 	if err := c.Create(t.Context(), other); err != nil {
 		t.Fatal(err)
 	}
+	// Neither is that of another aci-sync, which nobody else touches.
+	theirs := NewRecords(c, "c2")
+	f := s.epg("F")
+	if err := theirs.Record(t.Context(), desired.Record{EPG: f}, desired.Status{Ready: desired.Condition{Reason: "Syncing"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Record(t.Context(), desired.Record{EPG: f}, desired.Status{}); err == nil || !strings.Contains(err.Error(), "--cluster-id=c2") {
+		t.Errorf("writing the record of another aci-sync: %v", err)
+	}
+	if err := r.Forget(t.Context(), f); err != nil {
+		t.Error(err)
+	}
+	if err := c.Get(t.Context(), types.NamespacedName{Name: nameOf(f)}, &v1alpha1.ExternalEPG{}); err != nil {
+		t.Errorf("the record of another aci-sync: %v", err)
+	}
 	v := &first{view: newView(s.ns)}
-	if err := Watch(t.Context(), s.newCache(t), v, true); err != nil {
+	if err := Watch(t.Context(), s.newCache(t), v, "c1"); err != nil {
 		t.Fatal(err)
 	}
 	if v.late || len(v.records) != 1 {

@@ -250,7 +250,7 @@ func TestWatch_tells_of_all_that_is_there_before_Synced_and_then_of_what_happens
 	})
 
 	v := newView(s.ns)
-	if err := Watch(t.Context(), s.newCache(t), v, false); err != nil {
+	if err := Watch(t.Context(), s.newCache(t), v, ""); err != nil {
 		t.Fatal(err)
 	}
 	all := map[string]int{"Namespace": 1, "Deployment": 1, "ReplicaSet": 1, "Pod": 2, "Service": 1}
@@ -324,7 +324,7 @@ func TestWatch_ends_with_its_context_when_the_caches_do_not_sync(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	v := newView(s.ns)
-	if err := Watch(ctx, s.newCacheAs(t, rest.AnonymousClientConfig(s.cfg)), v, false); err == nil || v.synced != nil {
+	if err := Watch(ctx, s.newCacheAs(t, rest.AnonymousClientConfig(s.cfg)), v, ""); err == nil || v.synced != nil {
 		t.Errorf("returned %v after %d calls of Synced, although nothing may be listed", err, len(v.synced))
 	}
 }
@@ -334,7 +334,7 @@ func TestLook_tells_of_all_that_is_there_and_returns(t *testing.T) {
 	s := newServer(t)
 	s.deployment(t, 0)
 	v := newView(s.ns)
-	if err := Look(t.Context(), ReadOnly(s.cfg), v, false); err != nil {
+	if err := Look(t.Context(), ReadOnly(s.cfg), v, ""); err != nil {
 		t.Fatal(err)
 	}
 	if v.has(desired.KindDeployment, "web") == nil || len(v.synced) != 1 {
@@ -349,7 +349,7 @@ func TestLook_gives_up_at_the_first_refusal_and_says_which(t *testing.T) {
 	cfg := rest.CopyConfig(s.cfg)
 	cfg.Impersonate = rest.ImpersonationConfig{UserName: "nobody", Groups: []string{"system:authenticated"}}
 	v := newView(s.ns)
-	err := Look(t.Context(), cfg, v, false)
+	err := Look(t.Context(), cfg, v, "")
 	if err == nil || !strings.HasPrefix(err.Error(), "list ") || !strings.Contains(err.Error(), "forbidden") || v.synced != nil {
 		t.Errorf("returned %v after %d calls of Synced", err, len(v.synced))
 	}

@@ -65,11 +65,11 @@ func newObject(kind string) (client.Object, string) {
 	return nil, ""
 }
 
-// Watch feeds sink from the informers of c until ctx ends; from ExternalEPG objects only if the
-// cluster has them. It returns when everything is synced, or with what keeps it from that.
-func Watch(ctx context.Context, c cache.Cache, sink Sink, records bool) error {
-	if records {
-		if err := watchRecords(ctx, c, sink); err != nil {
+// Watch feeds sink from the informers of c until ctx ends; with the records of owner, unless that
+// is empty because the cluster cannot hold any. It returns when everything is synced, or with what keeps it from that.
+func Watch(ctx context.Context, c cache.Cache, sink Sink, owner aci.Owner) error {
+	if owner != "" {
+		if err := watchRecords(ctx, c, sink, owner); err != nil {
 			return err
 		}
 	}
@@ -107,7 +107,7 @@ func Watch(ctx context.Context, c cache.Cache, sink Sink, records bool) error {
 }
 
 // watchRecords feeds sink with records, and returns when those that are there have been told.
-func watchRecords(ctx context.Context, c cache.Cache, sink Sink) error {
+func watchRecords(ctx context.Context, c cache.Cache, sink Sink, owner aci.Owner) error {
 	informer, err := c.GetInformer(ctx, &v1alpha1.ExternalEPG{}, cache.BlockUntilSynced(false))
 	if err != nil {
 		return fmt.Errorf("watch ExternalEPGs: %w", err)
@@ -120,9 +120,9 @@ func watchRecords(ctx context.Context, c cache.Cache, sink Sink) error {
 		if !ok {
 			return
 		}
-		rec, ok := recordOf(o)
+		rec, ok := recordOf(o, owner)
 		switch {
-		case !ok: // made by hand under a name of its own: nobody's record
+		case !ok:
 		case gone:
 			sink.Recorded(rec.EPG, nil)
 		default:

@@ -211,7 +211,7 @@ func (s *story) deleteSubnets(epg object, dn, count string) error {
 // with a label, a Service, and a subnet of somebody else. With -foreign the EPG is not ours; with
 // -revived it may lack the annotation, for a write that meant to modify it has made it.
 func holdsVerb(s *story, ts *testscript.TestScript, args []string) error {
-	by, foreign, revived := cluster, false, false
+	by, foreign, revived := s.cluster, false, false
 	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
 		switch {
 		case args[0] == "-foreign":

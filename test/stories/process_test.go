@@ -197,7 +197,7 @@ func (s *story) start(name string, wait bool, env, flags []string) error {
 func (s *story) command(env, args []string) *exec.Cmd {
 	cmd := exec.CommandContext(context.WithoutCancel(s.ctx), shared.binary, slices.Insert(args, 1,
 		"--kubeconfig="+s.kubeconfig, "--namespace-selector=kubernetes.io/metadata.name="+s.ns,
-		"--cluster-id="+cluster, "--log-format=text")...)
+		"--cluster-id="+s.cluster, "--log-format=text")...)
 	cmd.Env = append([]string{
 		"HOME=" + s.dir, "ACI_APIC=" + s.wire.url(), "ACI_USERNAME=" + ourUser, "ACI_PASSWORD=" + password,
 		"ACI_CA_FILE=" + s.caFile, "GORACE=halt_on_error=1",

@@ -25,13 +25,12 @@ const (
 	ourUser   = "aci-sync" // as whom aci-sync logs in
 	otherUser = "netops"   // as whom the story does, to change and to assert
 	password  = "s3cret-of-the-story"
-
-	cluster = "blue" // --cluster-id, unless a story says otherwise
 )
 
 // fabric is what is there before aci-sync comes. Every simulator is its story's own, so all could
 // use the same names; but ExternalEPGs are named after tenant, L3Out and EPG, and the cluster is
-// shared. So TEN, here and in scripts, stands for a tenant of the story's own.
+// shared. So TEN, here and in scripts, stands for a tenant of the story's own, and blue for the
+// --cluster-id of its aci-sync.
 const fabric = `{"fvTenant":{"attributes":{"name":"TEN"},"children":[
 	{"fvCtx":{"attributes":{"name":"VRF"}}},
 	{"vzBrCP":{"attributes":{"name":"WEB"}}},
@@ -46,6 +45,7 @@ type story struct {
 	ctx        context.Context
 	ns         string
 	tenant     string
+	cluster    string // --cluster-id, unless a story says otherwise
 	dir        string
 	kubeconfig string
 	client     *kubernetes.Clientset
@@ -92,7 +92,8 @@ func (s *story) startCluster(name string) error {
 		}
 	})
 	s.ns = ns
-	s.tenant = "TEN_" + ns[strings.LastIndexByte(ns, '-')+1:]
+	suffix := "_" + ns[strings.LastIndexByte(ns, '-')+1:]
+	s.tenant, s.cluster = "TEN"+suffix, "blue"+suffix
 	cfg, err := clientcmd.LoadFromFile(shared.lab.Kubeconfig())
 	if err != nil {
 		return err
@@ -108,12 +109,19 @@ func (s *story) startCluster(name string) error {
 // l3out is the DN of an L3Out of the story's tenant.
 func (s *story) l3out(name string) string { return "uni/tn-" + s.tenant + "/out-" + name }
 
-var tenantWord = regexp.MustCompile(`\bTEN\b`)
+var ownWords = regexp.MustCompile(`\b(TEN|blue)\b`)
 
-// own puts the story's own tenant where a script says TEN; told is its inverse, for what scripts
-// compare.
-func (s *story) own(text string) string  { return tenantWord.ReplaceAllString(text, s.tenant) }
-func (s *story) told(text string) string { return strings.ReplaceAll(text, s.tenant, "TEN") }
+// own puts the story's own names where a script says TEN and blue; told is its inverse, for what
+// scripts compare.
+func (s *story) own(text string) string {
+	return ownWords.ReplaceAllStringFunc(text, func(word string) string {
+		return map[string]string{"TEN": s.tenant, "blue": s.cluster}[word]
+	})
+}
+
+func (s *story) told(text string) string {
+	return strings.NewReplacer(s.tenant, "TEN", s.cluster, "blue").Replace(text)
+}
 
 func (s *story) startAPIC(modifyCreates bool) error {
 	s.sim = apicsim.New(apicsim.Options{
@@ -155,6 +163,9 @@ func (s *story) end() {
 		}
 	}
 	s.checkLaws()
+	if err := s.dropRecords(); err != nil {
+		s.t.Error(err)
+	}
 	if !s.t.Failed() {
 		return
 	}
@@ -191,6 +202,7 @@ func verbs() map[string]verb {
 		"pods":       podsVerb,
 		"addr":       addrVerb,
 		"event":      eventVerb,
+		"xepg":       xepgVerb,
 		"robot":      robotVerb,
 		"acisync":    acisyncVerb,
 		"apic":       apicVerb,
