@@ -49,17 +49,19 @@ func TestState_goldens(t *testing.T) {
 				orders = 24
 			}
 			for order := range orders {
-				world := &world{state: desired.NewState(opts), prefixes: map[netip.Prefix]bool{}}
+				world := &world{state: desired.NewState(opts), prefixes: map[netip.Prefix]bool{}, epgs: map[aci.ExtEPG]bool{}}
 				for i, sec := range sections {
 					switch {
 					case sec.name == "options":
-						opts = options(t, sec.text)
+						text, withdrawn := strings.CutSuffix(sec.text, "withdrawn\n")
+						opts, world.withdrawn = options(t, text), withdrawn
 						world.state = desired.NewState(opts)
 					case strings.HasSuffix(sec.name, ".yaml"):
 						docs := strings.Split(sec.text, "---\n")
 						for _, k := range permutation(len(docs), order) {
 							world.fold(t, docs[k])
 						}
+						world.state.Begin()
 					default:
 						got := world.dump()
 						if *update {
@@ -123,6 +125,9 @@ func options(t *testing.T, text string) desired.Options {
 type world struct {
 	state    *desired.State
 	prefixes map[netip.Prefix]bool
+	epgs     map[aci.ExtEPG]bool
+
+	withdrawn bool // show it
 }
 
 func (w *world) fold(t *testing.T, doc string) desired.Touched {
@@ -131,6 +136,7 @@ func (w *world) fold(t *testing.T, doc string) desired.Touched {
 		metav1.TypeMeta   `json:",inline"`
 		metav1.ObjectMeta `json:"metadata"`
 		Gone              string `json:"gone"`
+		Left              string `json:"left"`
 	}
 	if err := yaml.Unmarshal([]byte(doc), &head); err != nil {
 		t.Fatal(err, doc)
@@ -139,6 +145,13 @@ func (w *world) fold(t *testing.T, doc string) desired.Touched {
 		kind, name, _ := strings.Cut(head.Gone, " ")
 		namespace, name, _ := strings.Cut(name, "/")
 		return w.state.Fold(desired.Ref{Kind: kind, Namespace: namespace, Name: name}, nil)
+	}
+	if head.Left != "" {
+		epg, prefix, _ := strings.Cut(head.Left, " ")
+		names := strings.Split(epg, "/")
+		return desired.Touched{Places: w.state.Left(aci.Place{
+			ExtEPG: aci.ExtEPG{L3Out: aci.L3Out{Tenant: names[0], Name: names[1]}, Name: names[2]}, Prefix: netip.MustParsePrefix(prefix),
+		})}
 	}
 	var obj metav1.Object
 	switch head.Kind {
@@ -189,7 +202,11 @@ func (w *world) dump() string {
 	s := w.state
 	prefixes := slices.SortedFunc(maps.Keys(w.prefixes), netip.Prefix.Compare)
 	for _, e := range s.EPGs() {
+		w.epgs[e] = true
 		fmt.Fprintf(&b, "%s for %s\n", e, list(s.Workloads(e)))
+		if _, all := s.PausedIn(e); all {
+			b.WriteString("  paused\n")
+		}
 		if !s.Named(e) {
 			b.WriteString("  not named\n")
 		}
@@ -209,6 +226,16 @@ func (w *world) dump() string {
 	for _, p := range prefixes {
 		if s.Held(p) {
 			fmt.Fprintf(&b, "held %s\n", p)
+		}
+		if by := s.PausedBy(p); len(by) > 0 {
+			fmt.Fprintf(&b, "paused %s by %s\n", p, list(by))
+		}
+	}
+	for _, e := range slices.SortedFunc(maps.Keys(w.epgs), aci.ExtEPG.Compare) {
+		for _, p := range prefixes {
+			if place := (aci.Place{ExtEPG: e, Prefix: p}); w.withdrawn && s.Withdrawn(place) {
+				fmt.Fprintf(&b, "withdrawn %s\n", place)
+			}
 		}
 	}
 	if s.Unknown() {

@@ -32,8 +32,10 @@ func TestReference_names_goldens_and_stories_that_exist(t *testing.T) {
 			}
 			for _, name := range found {
 				file := "testdata/" + name[1] + ".txtar"
-				if story, ok := strings.CutPrefix(name[1], "story/"); ok {
-					file = "../../test/stories/testdata/" + story + ".txtar"
+				for prefix, dir := range map[string]string{"story/": "../../test/stories/", "plan/": "../plan/"} {
+					if rest, ok := strings.CutPrefix(name[1], prefix); ok {
+						file = dir + "testdata/" + rest + ".txtar"
+					}
 				}
 				if _, err := os.Stat(file); err != nil {
 					t.Errorf("%s: %v", strings.TrimSpace(line), err)

@@ -22,23 +22,32 @@ type workload struct {
 	ns       *namespace
 	template labels.Set // labels of its Pods; none for a Service
 	own      setting    // its own annotation
-	ignore   *string    // value of IgnoreAnnotation; nil for none
-	ignored  ignored
-	memory   *Target // from a record: its last valid target before this run; nil once it has another
+	ignore   toggle     // IgnoreAnnotation
+	pause    toggle     // PausedAnnotation
+	memory   *Target    // from a record: its last valid target before this run; nil once it has another
 
 	// What follows from these and from the namespace.
 	target  *Target     // what it asks for; nil for nothing or unknown
 	unknown bool        // it asks for something that cannot be told
 	names   *aci.ExtEPG // the EPG that it is counted at; nil for none
+	paused  bool        // what it asks for, and all that it claims, stays as it is
+
+	frozen map[give]struct{} // of a paused one: claims that would have ended, but for the pause
 }
 
-// ignored says whether a workload is opted out.
-type ignored int
+// toggle is an annotation that is "true" or "false". Any other value leaves it as it was.
+type toggle struct {
+	value *string // nil for none
+	is    answer
+}
+
+// answer is what a toggle says.
+type answer int
 
 const (
-	notIgnored ignored = iota
-	isIgnored
-	maybeIgnored // the annotation never was valid
+	no answer = iota
+	yes
+	maybe // it never was valid
 )
 
 // namespace is what workloads and Services have in common, and which there are.
@@ -83,6 +92,27 @@ func (a *setting) problem(where string, kept *Target) string {
 	return fmt.Sprintf("annotation %s: %v; the last valid target %s is kept", where, a.err, kept.EPG)
 }
 
+// set takes in the annotation as it is now; at first it has had no value that is known.
+func (g *toggle) set(value *string, first bool) {
+	switch g.value = value; {
+	case value == nil, *value == "false":
+		g.is = no
+	case *value == "true":
+		g.is = yes
+	case first:
+		g.is = maybe
+	}
+}
+
+// problem says what is wrong with an invalid annotation, and which answer was kept; "" when
+// nothing is wrong.
+func (g *toggle) problem(key string, kept map[answer]string) string {
+	if g.value == nil || *g.value == "true" || *g.value == "false" {
+		return ""
+	}
+	return fmt.Sprintf(`annotation %s: %.40q is neither "true" nor "false"; %s`, key, *g.value, kept[g.is])
+}
+
 // compare orders by age, then name: who wins a conflict without an incumbent.
 func (w *workload) compare(v *workload) int {
 	return cmp.Or(w.created.Compare(v.created), cmp.Compare(w.ref.Namespace, v.ref.Namespace),
@@ -90,7 +120,7 @@ func (w *workload) compare(v *workload) int {
 }
 
 // asks reports whether anything is to be claimed or held for w.
-func (w *workload) asks() bool { return w.ns.chosen && (w.target != nil || w.unknown) }
+func (w *workload) asks() bool { return w.target != nil || w.unknown }
 
 func (w *workload) expose(deflt Expose) Expose {
 	if w.target != nil && w.target.Expose != nil {
@@ -111,7 +141,7 @@ func (w *workload) setting() *setting {
 	return nil
 }
 
-// aim works out what w asks for.
+// aim works out what w asks for, where its namespace is chosen.
 //
 //	ignored | own annotation | namespace's default | asks for
 //	yes     |                |                     | nothing
@@ -124,9 +154,9 @@ func (w *workload) setting() *setting {
 func (w *workload) aim() (target *Target, unknown bool) {
 	a := w.setting()
 	switch {
-	case a == nil, w.ignored == isIgnored:
+	case a == nil, w.ignore.is == yes:
 		return nil, false
-	case w.ignored == maybeIgnored:
+	case w.ignore.is == maybe:
 		return nil, true
 	}
 	target = cmp.Or(a.target, w.memory)
@@ -142,37 +172,20 @@ func (s *State) recall(w *workload) {
 
 // same reports whether the annotations of w still are these.
 func (w *workload) same(annotations map[string]string) bool {
-	return equal(w.own.value, value(annotations, Annotation)) && equal(w.ignore, value(annotations, IgnoreAnnotation))
+	return equal(w.own.value, value(annotations, Annotation)) &&
+		equal(w.ignore.value, value(annotations, IgnoreAnnotation)) &&
+		equal(w.pause.value, value(annotations, PausedAnnotation))
 }
 
 // annotate gives w its annotations; at first it has had none that are known.
 func (w *workload) annotate(annotations map[string]string, first bool) {
-	w.own.set(value(annotations, Annotation), w.target)
-	w.ignore = value(annotations, IgnoreAnnotation)
-	switch v := w.ignore; {
-	case v == nil, *v == "false":
-		w.ignored = notIgnored
-	case *v == "true":
-		w.ignored = isIgnored
-	case first:
-		w.ignored = maybeIgnored
+	var had *Target
+	if !first {
+		had, _ = w.aim()
 	}
-}
-
-// ignoreProblem says what is wrong with the annotation IgnoreAnnotation; "" when nothing is.
-func (w *workload) ignoreProblem() string {
-	if w.ignore == nil || *w.ignore == "true" || *w.ignore == "false" {
-		return ""
-	}
-	kept := "it is not ignored, as before"
-	switch w.ignored {
-	case isIgnored:
-		kept = "it is ignored, as before"
-	case maybeIgnored:
-		kept = "whether it was ignored is not known, so nothing of it is added or deleted"
-	case notIgnored:
-	}
-	return fmt.Sprintf(`annotation %s: %.40q is neither "true" nor "false"; %s`, IgnoreAnnotation, *w.ignore, kept)
+	w.own.set(value(annotations, Annotation), had)
+	w.ignore.set(value(annotations, IgnoreAnnotation), first)
+	w.pause.set(value(annotations, PausedAnnotation), first)
 }
 
 // templateOf returns the labels of the Pods that a workload makes.
@@ -219,7 +232,10 @@ func (s *State) foldWorkload(r Ref, obj metav1.Object, t *Touched) {
 }
 
 func (s *State) addWorkload(r Ref, obj metav1.Object) *workload {
-	w := &workload{ref: r, uid: obj.GetUID(), created: obj.GetCreationTimestamp().Time, ns: s.namespace(r.Namespace)}
+	w := &workload{
+		ref: r, uid: obj.GetUID(), created: obj.GetCreationTimestamp().Time, ns: s.namespace(r.Namespace),
+		frozen: map[give]struct{}{},
+	}
 	s.byName[r] = w
 	s.recall(w)
 	return w
@@ -231,7 +247,7 @@ func (s *State) removeWorkload(w *workload, t *Touched) {
 	delete(s.byName, w.ref)
 	delete(s.memories, w.ref)
 	delete(w.ns.workloads, w)
-	w.own, w.ignored = setting{}, isIgnored // also for the default
+	w.own, w.ignore.is, w.pause = setting{}, yes, toggle{} // also for the default
 	s.settle(w, t)
 	if asked {
 		s.giveSelecting(w.ns, t, w.template)
@@ -241,38 +257,94 @@ func (s *State) removeWorkload(w *workload, t *Touched) {
 
 // settle works out what w asks for now. It moves w from the EPG that it named to the one that
 // it names, and its Pods with it. Services are the caller's: they may be shared.
+//
+// A paused workload goes on asking for what it asked for, also in an earlier run. One that asked
+// for nothing has nothing to keep: so it is the same whether it was paused before it asked, or is
+// seen first when it is.
 func (s *State) settle(w *workload, t *Touched) {
 	t.Workloads = append(t.Workloads, w.ref)
-	if a := w.setting(); a == nil || a.target != nil {
+	was, paused := w.names, w.paused
+	switch w.paused = w.pause.is != no; {
+	case w.paused && w.asks(): // goes on
+	case w.paused && w.memory != nil:
+		w.target, w.unknown = w.memory, false // as before the restart
+	case w.ns.chosen:
+		w.target, w.unknown = w.aim()
+	default:
+		w.target, w.unknown = nil, false
+	}
+	if a := w.setting(); !w.paused && (a == nil || a.target != nil) {
 		w.memory = nil
 	}
-	w.target, w.unknown = w.aim()
-	was := w.names
-	if w.names = nil; w.target != nil && w.ns.chosen {
+	if w.names = nil; w.target != nil {
 		w.names = &w.target.EPG
 	}
-	if is := w.names; was != is && (was == nil || is == nil || *was != *is) {
-		if is != nil {
-			t.Places = append(t.Places, aci.Place{ExtEPG: *is})
-			s.epg(*is).workloads[w] = struct{}{}
-		}
+	is, flips := w.names, paused != w.paused
+	if differs := was != is && (was == nil || is == nil || *was != *is); differs || flips {
 		if was != nil {
 			t.Places = append(t.Places, aci.Place{ExtEPG: *was})
 			delete(s.epg(*was).workloads, w)
+			delete(s.epg(*was).paused, w)
+		}
+		if is != nil {
+			t.Places = append(t.Places, aci.Place{ExtEPG: *is})
+			s.epg(*is).workloads[w] = struct{}{}
+			if w.paused {
+				s.epg(*is).paused[w] = struct{}{}
+			}
 		}
 	}
 	for p := range s.below[w.uid] {
 		s.givePod(p, t)
 	}
+	if flips {
+		s.touchClaims(w, t)
+	}
+	if !w.paused {
+		s.thaw(w, t)
+	}
 	if was != nil {
 		s.drop(*was)
 	}
-	if w.unknown && w.ns.chosen {
-		s.unknown[w] = struct{}{}
-	} else if _, was := s.unknown[w]; was {
-		if delete(s.unknown, w); len(s.unknown) == 0 {
+	toggled(s.unknown, w, w.unknown, t)
+	toggled(s.pausedUnknown, w, w.unknown && w.paused, t)
+}
+
+// toggled puts w into a set, or takes it out. What the last of it forbade is to be looked at
+// everywhere.
+func toggled(set map[*workload]struct{}, w *workload, in bool, t *Touched) {
+	if in {
+		set[w] = struct{}{}
+	} else if _, was := set[w]; was {
+		if delete(set, w); len(set) == 0 {
 			t.Places = append(t.Places, aci.Place{})
 		}
+	}
+}
+
+// touchClaims adds all that Pods and Services give to w now.
+func (s *State) touchClaims(w *workload, t *Touched) {
+	touch := func(b *bearer) {
+		for _, g := range b.gives {
+			if g.workload == w {
+				t.Places = append(t.Places, g.place())
+			}
+		}
+	}
+	for p := range s.below[w.uid] {
+		touch(&p.bearer)
+	}
+	for v := range w.ns.services {
+		touch(&v.bearer)
+	}
+}
+
+// thaw ends the claims that w has for no other reason than its pause.
+func (s *State) thaw(w *workload, t *Touched) {
+	for g := range w.frozen {
+		delete(w.frozen, g)
+		t.Places = append(t.Places, g.place())
+		s.unclaim(g)
 	}
 }
 
