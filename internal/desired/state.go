@@ -85,6 +85,7 @@ type State struct {
 	unknown    map[*workload]struct{} // workloads that count and whose target is not known
 	memories   map[Ref]memory         // what records say
 	begun      bool                   // something is done about it: see Begin
+	missing    bool                   // what is folded now was not seen to go
 	withdrawn  map[aci.Place]struct{} // claims that ended by a change that was seen
 
 	// pausedUnknown are those of unknown that are paused.
@@ -148,9 +149,10 @@ func NewState(o Options) *State {
 // nothing is remembered of those that ended.
 func (s *State) Begin() { s.begun = true }
 
-// Withdrawn reports that the last claim of p ended by a change that was seen since Begin: of an
-// object that was changed or deleted, or that a relist missed. It is what explains that a subnet
-// at p is to be deleted. It is forgotten when p is claimed again, or told gone by Left.
+// Withdrawn reports that the last claim of p ended by a change that was seen since Begin, of an
+// object that was changed or deleted; for a place without prefix, that the last workload let go
+// of the external EPG. It is what explains that something at p is to be deleted. It is forgotten
+// when p is claimed again, or told gone by Left.
 func (s *State) Withdrawn(p aci.Place) bool {
 	_, ok := s.withdrawn[p]
 	return ok
@@ -201,6 +203,11 @@ func (s *State) PausedIn(e aci.ExtEPG) (some, all bool) {
 		return len(s.pausedUnknown) > 0, false
 	}
 	return len(s.pausedUnknown)+len(g.paused) > 0, len(g.paused) > 0 && len(g.paused) == len(g.workloads)
+}
+
+// Borne reports whether a Pod that has not finished reports the address, whoever it belongs to.
+func (s *State) Borne(p netip.Prefix) bool {
+	return slices.ContainsFunc(s.holders[p.Addr()], func(q *pod) bool { return q.counts })
 }
 
 // Claim returns who wants the prefix of p in the EPG of p.
@@ -413,7 +420,7 @@ func (s *State) unclaim(g give) {
 	}
 	e := s.epgs[g.epg]
 	if e.prefixes[g.prefix]--; e.prefixes[g.prefix] == 0 {
-		if delete(e.prefixes, g.prefix); s.begun {
+		if delete(e.prefixes, g.prefix); s.begun && !s.missing {
 			s.withdrawn[g.place()] = struct{}{}
 		}
 	}

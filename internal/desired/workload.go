@@ -285,10 +285,14 @@ func (s *State) settle(w *workload, t *Touched) {
 			t.Places = append(t.Places, aci.Place{ExtEPG: *was})
 			delete(s.epg(*was).workloads, w)
 			delete(s.epg(*was).paused, w)
+			if len(s.epg(*was).workloads) == 0 && s.begun && !s.missing {
+				s.withdrawn[aci.Place{ExtEPG: *was}] = struct{}{}
+			}
 		}
 		if is != nil {
 			t.Places = append(t.Places, aci.Place{ExtEPG: *is})
 			s.epg(*is).workloads[w] = struct{}{}
+			delete(s.withdrawn, aci.Place{ExtEPG: *is})
 			if w.paused {
 				s.epg(*is).paused[w] = struct{}{}
 			}

@@ -75,6 +75,8 @@ func Diff(want *desired.State, have *observed.State, p Policy, domain aci.DN, pl
 	})
 	slices.SortStableFunc(d.plan.Changes, func(a, b Change) int { return a.Place.Compare(b.Place) })
 	d.plan.Reads = slices.Sorted(maps.Keys(d.reads))
+	slices.SortFunc(d.plan.Held, Held.Compare)
+	d.plan.Held = slices.Compact(d.plan.Held)
 	return d.plan
 }
 
@@ -99,6 +101,8 @@ type differ struct {
 	epgs   map[aci.ExtEPG]struct{} // to be decided about as such
 	whole  map[aci.ExtEPG]bool     // deleted with all that is in them
 	plan   Plan
+
+	orphans *Orphans // nil until the guard asks
 }
 
 func (d *differ) inDomain(e aci.ExtEPG) bool { return d.have.Domain(e.L3Out) == d.domain }
@@ -214,6 +218,15 @@ func (d *differ) epg(e aci.ExtEPG) {
 		if !d.want.Named(e) {
 			d.deleteEPG(e, g, Unclaimed)
 		}
+	case d.policy.Adopt[dn]:
+		if !g.Mark.Read {
+			d.reads[dn] = struct{}{}
+			return
+		}
+		d.plan.Changes = append(d.plan.Changes, Change{
+			Action: Update, Place: aci.Place{ExtEPG: e}, DN: dn, Mark: true, Reason: Adopted,
+			By: d.want.Workloads(e), For: d.want.Workloads(e),
+		})
 	case !g.Mark.Read && g.Annotation == d.policy.Owner.Annotation():
 		d.reads[dn] = struct{}{} // made just now, by who was leader before
 	case g.Mark.Value == "" && (g.Revived || d.have.Recorded(e) && d.leftByUs(e, g)):
@@ -246,6 +259,7 @@ func (d *differ) deleteEPG(e aci.ExtEPG, g observed.ExtEPG, reason Reason) {
 	if d.policy.UpsertOnly || d.want.Unknown() {
 		return
 	}
+	held := false
 	for n := range d.have.Subnets(e) {
 		if n.Mark.Value != d.policy.Owner.Mark(n.DN) {
 			continue // foreign, or not read: the judgement sees it
@@ -257,6 +271,14 @@ func (d *differ) deleteEPG(e aci.ExtEPG, g observed.ExtEPG, reason Reason) {
 			(claimed || d.want.Held(n.Prefix) || !d.mayLeave(n.Prefix)) {
 			return
 		}
+		held = held || reason == Unclaimed && d.guarded(aci.Place{ExtEPG: e, Prefix: n.Prefix}, n.DN)
+	}
+	if self := (aci.Place{ExtEPG: e}); reason == Unclaimed && d.guarded(self, e.DN()) {
+		d.plan.Held = append(d.plan.Held, Held{self, e.DN()})
+		held = true
+	}
+	if held {
+		return
 	}
 	if !g.Judged {
 		d.reads[e.DN()] = struct{}{}
@@ -414,6 +436,9 @@ func (d *differ) leave(h aci.ExtEPG, p netip.Prefix) bool {
 	case !n.Mark.Read:
 		d.reads[n.DN] = struct{}{}
 		return false
+	case reason == Unclaimed && d.guarded(aci.Place{ExtEPG: h, Prefix: p}, n.DN):
+		d.plan.Held = append(d.plan.Held, Held{aci.Place{ExtEPG: h, Prefix: p}, n.DN})
+		return false
 	}
 	d.plan.Changes = append(d.plan.Changes, Change{
 		Action: Delete, Place: aci.Place{ExtEPG: h, Prefix: p}, DN: n.DN, Reason: reason,
@@ -457,6 +482,11 @@ func (d *differ) keep(place aci.Place, n observed.Subnet) {
 		if len(change.Attrs) == 0 {
 			return
 		}
+	case d.policy.Adopt[n.DN]:
+		if n.Mark.Read && d.elsewhere(place) {
+			return
+		}
+		change.Mark, change.Reason = true, Adopted
 	case n.Annotation == owner.Annotation() && (n.Mark.Value == "" || !n.Mark.Read):
 		if n.Mark.Read && d.elsewhere(place) {
 			return // it is ours again when that has left
