@@ -93,10 +93,11 @@ type Controller struct {
 	batches  map[*batch]struct{} // POSTs whose events are to come
 	awaits   map[aci.DN]*batch   // object -> the last of them that concerns it
 	refused  map[aci.Place]*refusal
-	fights   map[aci.Place]*fight    // what was put back lately
-	later    map[aci.Place]time.Time // what could not be decided -> when it is looked at again
-	would    map[aci.Place]string    // in a dry run: the change that would be made, as it was told
-	kept     map[aci.ExtEPG]string   // EPGs that stay although nobody names them -> why
+	fights   map[aci.Place]*fight                // what was put back lately
+	held     map[aci.ExtEPG]map[aci.DN]aci.Place // deletions that wait for a person
+	later    map[aci.Place]time.Time             // what could not be decided -> when it is looked at again
+	would    map[aci.Place]string                // in a dry run: the change that would be made, as it was told
+	kept     map[aci.ExtEPG]string               // EPGs that stay although nobody names them -> why
 	problems map[origin][]desired.Problem
 	origins  map[desired.Ref]map[origin]struct{} // workload -> where its problems come from
 	shown    map[shown]int                       // problem -> origins that have it
@@ -138,6 +139,7 @@ func New(apic APIC, writer Writer, cluster Cluster, o Options) *Controller {
 		awaits:   map[aci.DN]*batch{},
 		refused:  map[aci.Place]*refusal{},
 		fights:   map[aci.Place]*fight{},
+		held:     map[aci.ExtEPG]map[aci.DN]aci.Place{},
 		later:    map[aci.Place]time.Time{},
 		would:    map[aci.Place]string{},
 		kept:     map[aci.ExtEPG]string{},
@@ -154,9 +156,20 @@ func New(apic APIC, writer Writer, cluster Cluster, o Options) *Controller {
 func (c *Controller) Fold(r desired.Ref, obj metav1.Object) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.folded(r, func() desired.Touched { return c.want.Fold(r, obj) })
+}
+
+// Missed takes in that the object r is gone although nobody saw it go. Otherwise as Fold.
+func (c *Controller) Missed(r desired.Ref) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.folded(r, func() desired.Touched { return c.want.Missed(r) })
+}
+
+// folded schedules what follows from a fold of r.
+func (c *Controller) folded(r desired.Ref, fold func() desired.Touched) {
 	before, named := c.want.Target(r)
-	t := c.want.Fold(r, obj)
-	c.touched(t)
+	c.touched(fold())
 	if after, names := c.want.Target(r); c.running && before != after {
 		// The EPG may be others' too, and have problems: one workload less or more to tell.
 		if named {

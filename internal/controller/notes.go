@@ -82,6 +82,7 @@ func (c *Controller) report(domain aci.DN, places map[aci.Place]struct{}, p plan
 	for o, list := range found {
 		c.tell(o, list)
 	}
+	c.hold(places, p.Held)
 	for _, e := range slices.SortedFunc(maps.Keys(p.Kept), aci.ExtEPG.Compare) {
 		why := strings.Join(p.Kept[e], ", ")
 		if c.kept[e] != why && !c.silent {

@@ -44,12 +44,14 @@ type records struct {
 	written map[aci.ExtEPG]time.Time                         // last
 	synced  map[aci.ExtEPG]time.Time                         // when the APIC last told of something written there
 	present map[aci.ExtEPG]map[netip.Prefix]struct{}         // claimed and on the fabric
+	tell    map[aci.ExtEPG][]note                            // Events about what may not be recorded yet
 }
 
 func newRecords() records {
 	return records{
 		there: map[aci.ExtEPG]desired.Record{}, due: map[aci.ExtEPG]bool{}, written: map[aci.ExtEPG]time.Time{},
 		synced: map[aci.ExtEPG]time.Time{}, present: map[aci.ExtEPG]map[netip.Prefix]struct{}{},
+		tell: map[aci.ExtEPG][]note{},
 	}
 }
 
@@ -183,13 +185,14 @@ func (c *Controller) keepRecord(ctx context.Context, e aci.ExtEPG, every time.Du
 	rec, keep := c.recordOf(e)
 	st := c.statusOf(e)
 	left := time.Until(c.records.written[e].Add(every))
+	tell := len(c.records.tell[e]) > 0
 	c.mu.Unlock()
 	switch {
 	case !keep && !had:
 		return false, 0, nil
 	case !keep:
 		err = c.cluster.Forget(ctx, e)
-	case had && rec.Equal(there) && left > 0:
+	case had && rec.Equal(there) && left > 0 && !tell:
 		return false, left, nil
 	default:
 		err = c.cluster.Record(ctx, rec, st)
@@ -199,6 +202,10 @@ func (c *Controller) keepRecord(ctx context.Context, e aci.ExtEPG, every time.Du
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for _, n := range c.records.tell[e] {
+		c.cluster.Note(desired.RefOf(e), true, n.reason, n.message)
+	}
+	delete(c.records.tell, e)
 	if c.records.written[e] = time.Now(); !keep {
 		delete(c.records.written, e)
 		delete(c.records.synced, e)
@@ -274,6 +281,9 @@ func (c *Controller) conditions(e aci.ExtEPG) []desired.Condition {
 				}
 			}
 		}
+	}
+	if n := len(c.held[e]); n > 0 {
+		messages[ReasonOrphansHeld] = map[string][]string{fmt.Sprintf("%d %s", n, heldMessage): nil}
 	}
 	if why := c.kept[e]; why != "" {
 		messages[ReasonKept] = map[string][]string{"no workload names it any more; it stays because of " + why: nil}

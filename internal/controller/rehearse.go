@@ -46,6 +46,7 @@ type Preview struct {
 	Changes  []plan.Change // in the order in which they would be written
 	Posts    int           // requests that carry them
 	Problems []desired.Problem
+	Held     []aci.DN              // deletions that wait, because nothing explains them and they are many
 	Kept     map[aci.ExtEPG]string // EPGs that stay although no workload names them -> why
 	Unread   map[aci.L3Out]error   // what the APIC does not show: nothing is planned there
 }
@@ -89,6 +90,10 @@ func (c *Controller) Plan(ctx context.Context) (Preview, error) {
 		}
 		if len(stage) == 0 {
 			preview.Problems, preview.Kept = c.found(), c.kept
+			for _, held := range c.held {
+				preview.Held = slices.AppendSeq(preview.Held, maps.Keys(held))
+			}
+			slices.Sort(preview.Held)
 			return preview, nil
 		}
 		preview.Posts += len(stage)

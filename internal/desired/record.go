@@ -13,6 +13,9 @@ import (
 // KindExternalEPG is the kind of the objects in which records are kept.
 const KindExternalEPG = "ExternalEPG"
 
+// RefOf names the ExternalEPG of e, for Events.
+func RefOf(e aci.ExtEPG) Ref { return Ref{Kind: KindExternalEPG, Name: e.String()} }
+
 // Record is what must survive a restart, of one external EPG.
 type Record struct {
 	EPG     aci.ExtEPG

@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -12,6 +13,7 @@ import (
 	"k8s.io/client-go/tools/record"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/haystacknetworks/aci-sync/api/v1alpha1"
 	"github.com/haystacknetworks/aci-sync/internal/desired"
 )
 
@@ -54,6 +56,9 @@ const maxNote = 1024
 // not block.
 func (n *Notes) Note(to desired.Ref, warning bool, reason, message string) {
 	obj, version := newObject(to.Kind)
+	if parts := strings.Split(to.Name, "/"); to.Kind == desired.KindExternalEPG && len(parts) == 3 {
+		to.Name = v1alpha1.Name(parts[0], parts[1], parts[2]) // see desired.RefOf
+	}
 	if obj == nil ||
 		n.objects.Get(context.Background(), types.NamespacedName{Namespace: to.Namespace, Name: to.Name}, obj) != nil {
 		return

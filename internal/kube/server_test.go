@@ -187,6 +187,9 @@ func (v *view) Fold(r desired.Ref, obj metav1.Object) {
 	v.now[r] = obj
 }
 
+// Missed is as good as gone here.
+func (v *view) Missed(r desired.Ref) { v.Fold(r, nil) }
+
 // Recorded takes what concerns the tenant that is named like the namespace.
 func (v *view) Recorded(e aci.ExtEPG, rec *desired.Record) {
 	if e.Tenant != v.ns {

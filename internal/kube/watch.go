@@ -22,6 +22,8 @@ import (
 type Sink interface {
 	// Fold takes the object r as it is now, nil when it is gone.
 	Fold(r desired.Ref, obj metav1.Object)
+	// Missed says that the object r is gone, but nobody saw it go: a list does not have it any more.
+	Missed(r desired.Ref)
 	// Recorded takes the record of e as it is now, nil when it is gone. Those that are there at
 	// first come before any object.
 	Recorded(e aci.ExtEPG, rec *desired.Record)
@@ -145,18 +147,22 @@ func watchRecords(ctx context.Context, c cache.Cache, sink Sink, owner aci.Owner
 
 func handler(kind string, sink Sink) toolscache.ResourceEventHandler {
 	fold := func(obj any, gone bool) {
-		if last, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
+		last, missed := obj.(toolscache.DeletedFinalStateUnknown)
+		if missed {
 			obj = last.Obj
 		}
 		o, ok := obj.(metav1.Object)
 		if !ok {
 			return
 		}
-		r := desired.Ref{Kind: kind, Namespace: o.GetNamespace(), Name: o.GetName()}
-		if gone {
-			o = nil
+		switch r := (desired.Ref{Kind: kind, Namespace: o.GetNamespace(), Name: o.GetName()}); {
+		case missed:
+			sink.Missed(r)
+		case gone:
+			sink.Fold(r, nil)
+		default:
+			sink.Fold(r, o)
 		}
-		sink.Fold(r, o)
 	}
 	return toolscache.ResourceEventHandlerFuncs{
 		AddFunc:    func(obj any) { fold(obj, false) },
