@@ -29,6 +29,12 @@ const (
 
 	// PausedAnnotation, on an ExternalEPG or a workload, stops all writes there when it is "true".
 	PausedAnnotation = Group + "/paused"
+
+	// ApprovedAnnotation, on an ExternalEPG, is what a person approved by aci-sync prune or adopt, with a
+	// hash of what it is about; the leader plans anew, compares, and acts if it is the same.
+	ApprovedAnnotation = Group + "/approved"
+	// AnswerAnnotation, on an ExternalEPG, is what became of it.
+	AnswerAnnotation = Group + "/answer"
 )
 
 // ConditionReady says whether every claimed address is where it is to be, and nothing stands in

@@ -183,6 +183,9 @@ func (silent) Record(context.Context, desired.Record, desired.Status) error { re
 // Forget deletes nothing.
 func (silent) Forget(context.Context, aci.ExtEPG) error { return nil }
 
+// Answer tells nobody.
+func (silent) Answer(context.Context, aci.ExtEPG, string) error { return nil }
+
 // installCRD is the command that installs or updates what a cluster needs to keep records.
 const installCRD = "aci-sync crds | kubectl apply --server-side -f -"
 

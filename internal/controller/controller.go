@@ -57,6 +57,8 @@ type Cluster interface {
 	Record(ctx context.Context, rec desired.Record, st desired.Status) error
 	// Forget deletes the record of e. One call at a time.
 	Forget(ctx context.Context, e aci.ExtEPG) error
+	// Answer replaces what a person approved in the record of e by what became of it.
+	Answer(ctx context.Context, e aci.ExtEPG, answer string) error
 }
 
 // Options of a Controller.
@@ -82,26 +84,28 @@ type Controller struct {
 	synced  chan struct{} // closed when all of Kubernetes is folded
 	syncing sync.Once
 
-	mu       sync.Mutex // guards the fields below
-	want     *desired.State
-	have     *observed.State
-	queue    workqueue.TypedDelayingInterface[aci.DN] // keys are domains; nil before Run
-	running  bool                                     // Run has read what there is; before that nothing is decided
-	silent   bool                                     // problems are returned by Plan, not told
-	watches  map[aci.L3Out]*watch
-	domains  map[aci.DN]*domain
-	batches  map[*batch]struct{} // POSTs whose events are to come
-	awaits   map[aci.DN]*batch   // object -> the last of them that concerns it
-	refused  map[aci.Place]*refusal
-	fights   map[aci.Place]*fight                // what was put back lately
-	held     map[aci.ExtEPG]map[aci.DN]aci.Place // deletions that wait for a person
-	later    map[aci.Place]time.Time             // what could not be decided -> when it is looked at again
-	would    map[aci.Place]string                // in a dry run: the change that would be made, as it was told
-	kept     map[aci.ExtEPG]string               // EPGs that stay although nobody names them -> why
-	problems map[origin][]desired.Problem
-	origins  map[desired.Ref]map[origin]struct{} // workload -> where its problems come from
-	shown    map[shown]int                       // problem -> origins that have it
-	records  records
+	mu        sync.Mutex // guards the fields below
+	want      *desired.State
+	have      *observed.State
+	queue     workqueue.TypedDelayingInterface[aci.DN] // keys are domains; nil before Run
+	running   bool                                     // Run has read what there is; before that nothing is decided
+	silent    bool                                     // problems are returned by Plan, not told
+	watches   map[aci.L3Out]*watch
+	domains   map[aci.DN]*domain
+	batches   map[*batch]struct{} // POSTs whose events are to come
+	awaits    map[aci.DN]*batch   // object -> the last of them that concerns it
+	refused   map[aci.Place]*refusal
+	fights    map[aci.Place]*fight                // what was put back lately
+	approvals map[aci.ExtEPG]*approval            // being carried out
+	turned    chan struct{}                       // gets a token when something may have changed; nil unless somebody waits
+	held      map[aci.ExtEPG]map[aci.DN]aci.Place // deletions that wait for a person
+	later     map[aci.Place]time.Time             // what could not be decided -> when it is looked at again
+	would     map[aci.Place]string                // in a dry run: the change that would be made, as it was told
+	kept      map[aci.ExtEPG]string               // EPGs that stay although nobody names them -> why
+	problems  map[origin][]desired.Problem
+	origins   map[desired.Ref]map[origin]struct{} // workload -> where its problems come from
+	shown     map[shown]int                       // problem -> origins that have it
+	records   records
 }
 
 // watch is an L3Out that is read and subscribed to.
@@ -130,23 +134,24 @@ func New(apic APIC, writer Writer, cluster Cluster, o Options) *Controller {
 	}
 	c := &Controller{
 		apic: apic, writer: writer, cluster: cluster, opts: o, log: o.Logger, metrics: newMetrics(o.Metrics),
-		synced:   make(chan struct{}),
-		want:     desired.NewState(o.Desired),
-		have:     observed.NewState(o.Policy.Owner),
-		watches:  map[aci.L3Out]*watch{},
-		domains:  map[aci.DN]*domain{},
-		batches:  map[*batch]struct{}{},
-		awaits:   map[aci.DN]*batch{},
-		refused:  map[aci.Place]*refusal{},
-		fights:   map[aci.Place]*fight{},
-		held:     map[aci.ExtEPG]map[aci.DN]aci.Place{},
-		later:    map[aci.Place]time.Time{},
-		would:    map[aci.Place]string{},
-		kept:     map[aci.ExtEPG]string{},
-		problems: map[origin][]desired.Problem{},
-		origins:  map[desired.Ref]map[origin]struct{}{},
-		shown:    map[shown]int{},
-		records:  newRecords(),
+		synced:    make(chan struct{}),
+		want:      desired.NewState(o.Desired),
+		have:      observed.NewState(o.Policy.Owner),
+		watches:   map[aci.L3Out]*watch{},
+		domains:   map[aci.DN]*domain{},
+		batches:   map[*batch]struct{}{},
+		awaits:    map[aci.DN]*batch{},
+		refused:   map[aci.Place]*refusal{},
+		fights:    map[aci.Place]*fight{},
+		approvals: map[aci.ExtEPG]*approval{},
+		held:      map[aci.ExtEPG]map[aci.DN]aci.Place{},
+		later:     map[aci.Place]time.Time{},
+		would:     map[aci.Place]string{},
+		kept:      map[aci.ExtEPG]string{},
+		problems:  map[origin][]desired.Problem{},
+		origins:   map[desired.Ref]map[origin]struct{}{},
+		shown:     map[shown]int{},
+		records:   newRecords(),
 	}
 	return c
 }
@@ -329,6 +334,7 @@ func (c *Controller) start(ctx context.Context) error {
 	for l := range c.watches {
 		c.queue.Add(c.have.Domain(l)) // also where nothing is dirty the next read must come
 	}
+	c.progress()
 	c.log.Info("in control", "sub", len(c.watches), "subnets", c.have.Owned())
 	return nil
 }

@@ -74,6 +74,7 @@ type world struct {
 	told     []string // "Reason Kind ns/name", in order
 	records  map[aci.ExtEPG]desired.Record
 	statuses map[aci.ExtEPG]desired.Status
+	answers  []string
 	recorded int               // how often a record was written
 	flying   map[string]int    // VRF -> POSTs being answered
 	most     int               // POSTs that were answered at the same time
@@ -355,6 +356,18 @@ func (w *world) Record(_ context.Context, rec desired.Record, st desired.Status)
 	if !had || !was.Equal(rec) {
 		w.loop.Recorded(rec.EPG, &rec)
 	}
+	return nil
+}
+
+// Answer keeps what became of an approval.
+func (w *world) Answer(_ context.Context, e aci.ExtEPG, answer string) error {
+	w.mu.Lock()
+	w.answers = append(w.answers, answer)
+	rec := w.records[e]
+	rec.Approved = ""
+	w.records[e] = rec
+	w.mu.Unlock()
+	w.loop.Recorded(e, &rec)
 	return nil
 }
 

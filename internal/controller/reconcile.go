@@ -68,12 +68,22 @@ func (c *Controller) turn(ctx context.Context, key aci.DN) time.Time {
 		return d.notBefore
 	}
 	d.failures, d.notBefore = 0, time.Time{}
+	c.settled(key)
+	c.progress()
 	c.tidy(key)
 	next := earlier(c.next(key), c.endFights(key, now))
 	if next.IsZero() {
 		delete(c.domains, key) // nothing is watched in it: its VRF is gone, or its L3Out has one now
 	}
 	return next
+}
+
+// progress tells who waits for it that something may have changed. Callers hold mu.
+func (c *Controller) progress() {
+	select {
+	case c.turned <- struct{}{}:
+	default: // nobody waits, or there is a token already
+	}
 }
 
 // Reconcile brings one domain to what is wanted, as far as what is known allows: it reads what

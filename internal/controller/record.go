@@ -44,6 +44,7 @@ type records struct {
 	written map[aci.ExtEPG]time.Time                         // last
 	synced  map[aci.ExtEPG]time.Time                         // when the APIC last told of something written there
 	present map[aci.ExtEPG]map[netip.Prefix]struct{}         // claimed and on the fabric
+	answers map[aci.ExtEPG]string                            // to what was approved
 	tell    map[aci.ExtEPG][]note                            // Events about what may not be recorded yet
 }
 
@@ -51,7 +52,7 @@ func newRecords() records {
 	return records{
 		there: map[aci.ExtEPG]desired.Record{}, due: map[aci.ExtEPG]bool{}, written: map[aci.ExtEPG]time.Time{},
 		synced: map[aci.ExtEPG]time.Time{}, present: map[aci.ExtEPG]map[netip.Prefix]struct{}{},
-		tell: map[aci.ExtEPG][]note{},
+		answers: map[aci.ExtEPG]string{}, tell: map[aci.ExtEPG][]note{},
 	}
 }
 
@@ -70,6 +71,7 @@ func (c *Controller) Recorded(e aci.ExtEPG, rec *desired.Record) {
 		c.records.there[e] = *rec
 		c.want.Remember(*rec)
 		c.remember(e, *rec)
+		c.approve(e, rec.Approved)
 		if was.Paused && !rec.Paused {
 			c.mark(c.have.Hold(e, false))
 		}
@@ -184,9 +186,18 @@ func (c *Controller) keepRecord(ctx context.Context, e aci.ExtEPG, every time.Du
 	there, had := c.records.there[e]
 	rec, keep := c.recordOf(e)
 	st := c.statusOf(e)
+	answer := c.records.answers[e]
 	left := time.Until(c.records.written[e].Add(every))
 	tell := len(c.records.tell[e]) > 0
 	c.mu.Unlock()
+	if answer != "" && had {
+		if err := c.cluster.Answer(ctx, e, answer); err != nil {
+			return true, 0, err
+		}
+		c.mu.Lock()
+		delete(c.records.answers, e)
+		c.mu.Unlock()
+	}
 	switch {
 	case !keep && !had:
 		return false, 0, nil

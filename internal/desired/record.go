@@ -23,6 +23,9 @@ type Record struct {
 	Owner   aci.Owner // whose mark it bears; "" for none
 	Members []Member  // the workloads whose last valid target it is, sorted
 	Paused  bool      // all writes to it are stopped
+	// Approved is what a person approved to be done here besides what follows from the cluster, in
+	// plan's words; "" for nothing. It is not ours to write, only to answer.
+	Approved string
 }
 
 // Member is a workload in a record.

@@ -93,6 +93,57 @@ func (r *Records) Record(ctx context.Context, rec desired.Record, st desired.Sta
 	return nil
 }
 
+// Answer replaces what was approved for e by what became of it.
+func (r *Records) Answer(ctx context.Context, e aci.ExtEPG, answer string) error {
+	obj := &v1alpha1.ExternalEPG{}
+	name := nameOf(e)
+	err := r.client.Get(ctx, types.NamespacedName{Name: name}, obj)
+	if err == nil {
+		obj = obj.DeepCopy()
+		delete(obj.Annotations, v1alpha1.ApprovedAnnotation)
+		metav1.SetMetaDataAnnotation(&obj.ObjectMeta, v1alpha1.AnswerAnnotation, answer)
+		err = r.client.Update(ctx, obj)
+	}
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("answer in ExternalEPG %s: %w", name, err)
+	}
+	return nil
+}
+
+// Approve tells the leader what a person approved for e.
+func (r *Records) Approve(ctx context.Context, e aci.ExtEPG, approval string) error {
+	obj := &v1alpha1.ExternalEPG{}
+	name := nameOf(e)
+	err := r.client.Get(ctx, types.NamespacedName{Name: name}, obj)
+	if err == nil {
+		obj = obj.DeepCopy()
+		delete(obj.Annotations, v1alpha1.AnswerAnnotation)
+		metav1.SetMetaDataAnnotation(&obj.ObjectMeta, v1alpha1.ApprovedAnnotation, approval)
+		err = r.client.Update(ctx, obj)
+	}
+	if err != nil {
+		return fmt.Errorf("approve in ExternalEPG %s: %w", name, err)
+	}
+	return nil
+}
+
+// Answered returns what became of what was approved for e; "" while that is not known.
+func (r *Records) Answered(ctx context.Context, e aci.ExtEPG, approval string) (string, error) {
+	obj := &v1alpha1.ExternalEPG{}
+	err := r.client.Get(ctx, types.NamespacedName{Name: nameOf(e)}, obj)
+	if apierrors.IsNotFound(err) {
+		return "gone with its ExternalEPG", nil // there is nothing of ours left in it
+	}
+	if err != nil {
+		return "", fmt.Errorf("read ExternalEPG %s: %w", nameOf(e), err)
+	}
+	answer, ok := strings.CutPrefix(obj.Annotations[v1alpha1.AnswerAnnotation], approval+": ")
+	if !ok {
+		return "", nil
+	}
+	return answer, nil
+}
+
 // Forget deletes the record of e; that it is gone already is no error.
 func (r *Records) Forget(ctx context.Context, e aci.ExtEPG) error {
 	obj := &v1alpha1.ExternalEPG{}
@@ -130,7 +181,7 @@ func recordOf(obj *v1alpha1.ExternalEPG, owner aci.Owner) (desired.Record, bool)
 	e := aci.ExtEPG{L3Out: aci.L3Out{Tenant: obj.Spec.Tenant, Name: obj.Spec.L3Out}, Name: obj.Spec.EPG}
 	rec := desired.Record{
 		EPG: e, Managed: obj.Spec.Managed, Owner: aci.Owner(obj.Spec.Owner),
-		Paused: obj.Annotations[v1alpha1.PausedAnnotation] == "true",
+		Paused: obj.Annotations[v1alpha1.PausedAnnotation] == "true", Approved: obj.Annotations[v1alpha1.ApprovedAnnotation],
 	}
 	for _, w := range obj.Spec.Workloads {
 		m := desired.Member{Ref: desired.Ref{Kind: w.Kind, Namespace: w.Namespace, Name: w.Name}, UID: w.UID}

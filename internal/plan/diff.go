@@ -73,6 +73,11 @@ func Diff(want *desired.State, have *observed.State, p Policy, domain aci.DN, pl
 	d.plan.Changes = slices.DeleteFunc(d.plan.Changes, func(c Change) bool {
 		return c.Action == Delete && c.Place.Prefix.IsValid() && d.whole[c.Place.ExtEPG]
 	})
+	if p.Only {
+		d.plan.Changes = slices.DeleteFunc(d.plan.Changes, func(c Change) bool {
+			return !(c.Action == Delete && p.Approved[c.DN]) && !(c.Reason == Adopted && p.Adopt[c.DN])
+		})
+	}
 	slices.SortStableFunc(d.plan.Changes, func(a, b Change) int { return a.Place.Compare(b.Place) })
 	d.plan.Reads = slices.Sorted(maps.Keys(d.reads))
 	slices.SortFunc(d.plan.Held, Held.Compare)

@@ -17,6 +17,7 @@ type Policy struct {
 	Guard      Guard
 	Approved   map[aci.DN]bool // orphans that a person has looked at
 	Adopt      map[aci.DN]bool // what is not ours, and is to be
+	Only       bool            // change nothing but what is in these two
 	DeleteUsed bool            // delete an EPG also with contracts and settings of people; never with foreign subnets
 }
 
