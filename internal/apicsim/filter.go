@@ -182,7 +182,7 @@ func (p *filterParser) property() (*class, string, *wireError) {
 	switch {
 	case c == nil || c.phantom:
 		return nil, "", refuse(122, "class %s not found", className)
-	case !c.hasAttribute(attr):
+	case !c.shows(attr):
 		return nil, "", refuse(121, "Prop '%s' not found in class '%s' property table", attr, className)
 	case !p.allowed(c):
 		return nil, "", refuse(301, "Incorrect filter format, class %s is not in the result", className)

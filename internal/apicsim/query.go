@@ -188,7 +188,7 @@ func parseOrder(v string) ([]orderBy, *wireError) {
 		switch {
 		case c == nil || c.phantom:
 			return nil, refuse(122, "class %s not found", name)
-		case !c.hasAttribute(attr):
+		case !c.shows(attr):
 			return nil, refuse(121, "Prop '%s' not found in class '%s' property table", attr, name)
 		case direction != "" && direction != "asc" && direction != "desc":
 			return nil, badParam("order-by", v)

@@ -111,6 +111,8 @@ func text(pattern string, low, high int) rule {
 
 func word(words ...string) rule { return rule{kind: ruleWord, words: words} }
 
+func yesNo() rule { return word("yes", "no") }
+
 func flags(words ...string) rule { return rule{kind: ruleFlags, words: words} }
 
 // dscp takes a class name or a number, which reads back as its name.

@@ -120,19 +120,19 @@ func (s *Sim) Member() *Sim {
 // furnish makes what every fabric has.
 func (s *Sim) furnish() {
 	t := s.begin()
-	uni := t.add(s.fabric.top, "polUni", "")
-	common := t.add(uni, "fvTenant", "common")
-	infra := t.add(uni, "fvTenant", "infra")
-	mgmt := t.add(uni, "fvTenant", "mgmt")
-	t.add(common, "fvCtx", "default")
+	uni := t.add(s.fabric.top, "uni")
+	common := t.add(uni, "tn-common")
+	infra := t.add(uni, "tn-infra")
+	mgmt := t.add(uni, "tn-mgmt")
+	t.add(common, "ctx-default")
 	// Source: imdata_fvCtx.json.
-	t.add(infra, "fvCtx", "overlay-1", "scope", "16777199", "seg", "16777199")
-	t.add(mgmt, "fvCtx", "inb")
-	t.add(mgmt, "fvCtx", "oob")
-	pod := t.add(t.add(s.fabric.top, "fabricTopology", ""), "fabricPod", "1")
+	t.add(infra, "ctx-overlay-1", "scope", "16777199", "seg", "16777199")
+	t.add(mgmt, "ctx-inb")
+	t.add(mgmt, "ctx-oob")
+	pod := t.add(t.add(s.fabric.top, "topology"), "pod-1")
 	t.controller(s.id, s.opts.Version)
 	for _, id := range s.opts.Leafs {
-		t.add(pod, "fabricNode", strconv.Itoa(id),
+		t.add(pod, "node-"+strconv.Itoa(id),
 			"name", "leaf"+strconv.Itoa(id), "role", "leaf", "fabricSt", "active", "version", "n9000-"+s.opts.Version)
 	}
 	t.settle()
@@ -143,17 +143,17 @@ func (s *Sim) furnish() {
 func (t *tx) controller(id int, version string) {
 	pod := t.s.fabric.lookup("topology", "pod-1")
 	number, name := strconv.Itoa(id), "apic"+strconv.Itoa(id)
-	at := t.add(pod, "fabricNode", number, "name", name, "role", "controller", "fabricSt", "unknown", "version", version)
-	sys := t.add(at, "topSystem", "",
+	at := t.add(pod, "node-"+number, "name", name, "role", "controller", "fabricSt", "unknown", "version", version)
+	sys := t.add(at, "sys",
 		"id", number, "name", name, "role", "controller", "podId", "1", "state", "in-service", "version", version,
 		"fabricDomain", "apic-sim", "lastRebootTime", time.Now().Format(stampLayout))
-	t.add(t.add(sys, "firmwareCtrlrFwStatusCont", ""), "firmwareCtrlrRunning", "", "version", version)
+	t.add(t.add(sys, "ctrlrfwstatuscont"), "ctrlrrunning", "version", version)
 }
 
 // add makes an object that cannot be deleted; attrs are names and values in turn.
-func (t *tx) add(parent *node, class, value string, attrs ...string) *node {
-	c := schema[class]
-	n := t.create(parent, c, c.rn(value), strings.TrimPrefix(parent.dn+"/"+c.rn(value), "/"))
+func (t *tx) add(parent *node, rn string, attrs ...string) *node {
+	c, rn, _ := matchRN(parent.class, rn)
+	n := t.create(parent, c, rn, strings.TrimPrefix(parent.dn+"/"+rn, "/"))
 	n.system = true
 	for i := 0; i+1 < len(attrs); i += 2 {
 		n.attrs[c.find(attrs[i])] = attrs[i+1]

@@ -72,7 +72,7 @@ func checkNames(o *object) *wireError {
 		return notModeled("objects of class " + o.class)
 	}
 	for _, a := range o.attrs {
-		if !c.hasAttribute(a.name) {
+		if !c.takes(a.name) {
 			return refuse(400, "unknown attribute '%s' in element '%s'", a.name, o.class)
 		}
 	}
@@ -85,7 +85,7 @@ func checkNames(o *object) *wireError {
 }
 
 // locate finds out where the outermost object of a body belongs: it is the object at base
-// itself, or one that base contains, named by dn, rn or its naming property.
+// itself, or one that base contains, named by dn, rn or its naming properties.
 func locate(o *object, base path) (path, *wireError) {
 	c := schema[o.class]
 	if dn, ok := o.attr("dn"); ok {
@@ -124,30 +124,29 @@ func locateChild(o *object, parent path) (path, *wireError) {
 		return p, checkIdentity(o, p)
 	}
 	if rn, ok := o.attr("rn"); ok && rn != "" {
-		v, fits, valid := c.match(rn)
+		values, fits, valid := c.match(rn)
 		if !fits || !valid {
 			return path{}, refuse(104, "Invalid RN %s", rn)
 		}
-		p := below(c.rn(v))
+		p := below(c.rn(values...))
 		return p, checkIdentity(o, p)
 	}
-	if c.naming == "" {
-		return below(c.rn("")), nil
+	given, canonical := make([]string, len(c.parts)), make([]string, len(c.parts))
+	for i, part := range c.parts {
+		name, ok := c.props[part.prop].name, false
+		if given[i], ok = o.attr(name); !ok {
+			return path{}, refuse(822, "naming property ('%s.%s') is not set.", c.name, name)
+		}
 	}
-	v, ok := o.attr(c.naming)
-	if !ok {
-		return path{}, refuse(822, "naming property ('%s.%s') is not set.", c.name, c.naming)
+	for i, part := range c.parts {
+		naming, code := &c.props[part.prop], 0
+		if canonical[i], code = naming.rule.check(given[i]); code != 0 {
+			return path{}, invalid(code, given[i], naming.name, c, below(c.rn(given...)).dn())
+		}
 	}
-	canonical, code := c.props[c.find(c.naming)].rule.check(v)
-	if code != 0 {
-		return path{}, invalid(code, v, c.naming, c, below(c.rn(v)).dn())
-	}
-	if strings.Count(canonical, "[") != strings.Count(canonical, "]") || (!c.brackets && strings.ContainsAny(canonical, "/[]")) {
-		return path{}, refuse(104, "Invalid RN %s", c.rn(v)) // it could not be found again in a DN
-	}
-	p := below(c.rn(canonical))
-	if _, err := parsePath(p.dn()); err != nil {
-		return path{}, refuse(104, "Invalid RN %s", c.rn(v))
+	p := below(c.rn(canonical...))
+	if again, err := parsePath(p.dn()); err != nil || !again.same(p) {
+		return path{}, refuse(104, "Invalid RN %s", c.rn(given...)) // it could not be found again in a DN
 	}
 	return p, nil
 }
@@ -158,24 +157,28 @@ func locateChild(o *object, parent path) (path, *wireError) {
 func checkIdentity(o *object, p path) *wireError {
 	c := p.class()
 	if rn, ok := o.attr("rn"); ok && rn != "" {
-		v, fits, valid := c.match(rn)
-		if !fits || !valid || c.rn(v) != p.rn() {
+		values, fits, valid := c.match(rn)
+		if !fits || !valid || c.rn(values...) != p.rn() {
 			return refuse(104, "Invalid RN %s", rn)
 		}
 	}
-	if c.naming == "" {
+	if len(c.parts) == 0 {
 		return nil
 	}
-	v, ok := o.attr(c.naming)
-	if !ok {
-		return nil
-	}
-	canonical, code := c.props[c.find(c.naming)].rule.check(v)
-	if code != 0 {
-		return invalid(code, v, c.naming, c, p.dn())
-	}
-	if c.rn(canonical) != p.rn() {
-		return createOnly(c, c.naming)
+	values, _, _ := c.match(p.rn())
+	for i, part := range c.parts {
+		naming := &c.props[part.prop]
+		v, ok := o.attr(naming.name)
+		if !ok {
+			continue
+		}
+		canonical, code := naming.rule.check(v)
+		if code != 0 {
+			return invalid(code, v, naming.name, c, p.dn())
+		}
+		if canonical != values[i] {
+			return createOnly(c, naming.name)
+		}
 	}
 	return nil
 }
@@ -375,9 +378,11 @@ func (t *tx) create(parent *node, c *class, rn, dn string) *node {
 	for i := range c.props {
 		n.attrs[i] = c.props[i].def
 	}
-	if c.naming != "" {
-		v, _, _ := c.match(rn)
-		n.attrs[c.find(c.naming)] = v
+	if len(c.parts) > 0 {
+		values, _, _ := c.match(rn)
+		for i, p := range c.parts {
+			n.attrs[p.prop] = values[i]
+		}
 	}
 	if c.fixed {
 		if i := c.find("uid"); i >= 0 {
@@ -393,7 +398,7 @@ func (t *tx) create(parent *node, c *class, rn, dn string) *node {
 	t.number(n)
 	for _, name := range c.implicit {
 		k := schema[name]
-		t.create(n, k, k.rn(""), dn+"/"+k.rn(""))
+		t.create(n, k, k.rn(), dn+"/"+k.rn())
 	}
 	return n
 }
