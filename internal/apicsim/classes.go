@@ -13,7 +13,7 @@ var schema = newSchema()
 // newSchema builds the table. Attribute lists, defaults and patterns follow apic-rest.md 4
 // and 5 and the captured payloads it names. unverified: attributes and RNs that neither shows.
 func newSchema() map[string]*class {
-	list := slices.Concat(policyClasses(), l3outClasses(), fabricClasses())
+	list := slices.Concat(policyClasses(), l3outClasses(), nodeClasses(), bgpClasses(), fabricClasses())
 	for _, n := range opaqueClasses() {
 		list = append(list, &class{name: n, opaque: true})
 	}
@@ -24,10 +24,9 @@ func newSchema() map[string]*class {
 // for them succeed and are empty, writes are refused.
 func opaqueClasses() []string {
 	return []string{
-		"bgpPeerEntry", "bgpPeerP", "faultDelegate", "faultRecord", "fvAEPg", "fvAp", "fvBD",
-		"fvSubnet", "infraWiNode", "l3extIp", "l3extLIfP", "l3extLNodeP", "l3extMember", "l3extRsDynPathAtt",
-		"l3extRsL3DomAtt", "l3extRsNodeL3OutAtt", "l3extRsPathL3OutAtt", "l3extRsSubnetToProfile",
-		"l3extRsSubnetToRtSumm", "l3extVirtualLIfP", "vzFilter", "vzSubj", "aaaModLR", "healthInst",
+		"aaaDomainRef", "aaaModLR", "bgpPeerEntry", "bgpRsPeerToProfile", "faultDelegate", "faultRecord", "fvAEPg",
+		"fvAp", "fvBD", "fvSubnet", "healthInst", "infraRsVlanNs", "infraWiNode", "ipRouteP", "l3extRsSubnetToProfile",
+		"l3extRsSubnetToRtSumm", "ospfExtP", "ospfIfP", "physDomP", "rtctrlProfile", "vzFilter", "vzSubj",
 	}
 }
 

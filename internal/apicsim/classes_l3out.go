@@ -24,7 +24,7 @@ func l3outClasses() []*class {
 			parents: []string{"l3extOut"}, tagged: true, implicit: []string{"fvRsCustQosPol"},
 			props: slices.Concat(shared(), named(), []prop{
 				matchT(), prio(), dscpProp(),
-				conf("exceptionTag", "", rule{kind: ruleNumber, max: 512}),
+				conf("exceptionTag", "", rule{kind: ruleNumber, max: 512, words: []string{""}}),
 				conf("floodOnEncap", "disabled", word("disabled", "enabled")),
 				conf("pcEnfPref", "unenforced", word("unenforced", "enforced")),
 				conf("prefGrMemb", "exclude", word("exclude", "include")),

@@ -18,13 +18,20 @@ func FuzzPost(f *testing.F) {
 		{"uni/tn-F", `{"l3extOut":{"attributes":{"name":"O"},"children":[{"l3extRsEctx":{"attributes":{"tnFvCtxName":"x"}}},{"l3extInstP":{"attributes":{"name":"E"},"children":[{"l3extSubnet":{"attributes":{"ip":"10.0.0.0/8"}}}]}},{"l3extInstP":{"attributes":{"name":"G"},"children":[{"l3extSubnet":{"attributes":{"ip":"10.0.0.0/8","scope":""}}}]}}]}}`},
 		{"uni/tn-F", `{"l3extOut":{"attributes":{"name":"O","status":"deleted"}}}`},
 		{"uni/tn-common", `{"l3extOut":{"attributes":{"name":"O"},"children":[{"l3extRsEctx":{"attributes":{"tnFvCtxName":"x"}}}]}}`},
+		{"uni/tn-F/out-O", `{"l3extLNodeP":{"attributes":{"name":"N"},"children":[{"l3extRsNodeL3OutAtt":{"attributes":{"tDn":"topology/pod-1/node-101","rtrIdLoopBack":"no"},"children":[{"l3extLoopBackIfP":{"attributes":{"addr":"10.0.0.1"}}}]}},{"bgpPeerP":{"attributes":{"addr":"10.0.0.0/24","password":"x"},"children":[{"bgpAsP":{"attributes":{"asn":"1"}}}]}}]}}`},
+		{"uni/tn-F/out-O/lnodep-P/lifp-I", `{"l3extVirtualLIfP":{"attributes":{"nodeDn":"topology/pod-1/node-101","encap":"vlan-46"},"children":[{"l3extRsDynPathAtt":{"attributes":{"tDn":"uni/phys-p","floatingAddr":"10.0.0.3/24"}}},{"l3extMember":{"attributes":{"side":"A"},"children":[{"l3extIp":{"attributes":{"addr":"::1/64"}}}]}}]}}`},
+		{"uni/tn-F/out-O/lnodep-P/lifp-I/vlifp-[topology/pod-1/node-101]-[vlan-7]", `{"l3extVirtualLIfP":{"attributes":{"rn":"vlifp-[topology/pod-1/node-101]-[vlan-7]","addr":"10.0.0.1/24","mac":"00-22-bd-f8-19-ff","mtu":"1"}}}`},
+		{"uni/tn-F", `{"l3extRsPathL3OutAtt":{"attributes":{"dn":"uni/tn-F/out-O/lnodep-P/lifp-I/rspathL3OutAtt-[topology/pod-1/protpaths-1-2/pathep-[a[b]c]]","encap":""}}}`},
+		{"uni/tn-F/out-O/lnodep-P", `{"l3extLNodeP":{"attributes":{"status":"deleted"}}}`},
+		{"uni/tn-F", `{"bgpPeerPfxPol":{"attributes":{"name":"few"}}}`},
+		{"uni", `{"l3extDomP":{"attributes":{"name":"d"}}}`},
 	} {
 		f.Add(seed.dn, seed.body)
 	}
 	f.Fuzz(func(t *testing.T, dn, body string) {
 		s := New(Options{DeployDelay: -1})
 		defer s.Close()
-		if err := s.Post("uni", `{"fvTenant":{"attributes":{"name":"F"},"children":[{"l3extOut":{"attributes":{"name":"O"},"children":[{"l3extInstP":{"attributes":{"name":"E"},"children":[{"l3extSubnet":{"attributes":{"ip":"10.0.0.0/8"}}}]}},{"l3extInstP":{"attributes":{"name":"G"},"children":[{"l3extSubnet":{"attributes":{"ip":"10.0.0.0/8"}}}]}}]}}]}}`); err != nil {
+		if err := s.Post("uni", `{"fvTenant":{"attributes":{"name":"F"},"children":[{"l3extOut":{"attributes":{"name":"O"},"children":[{"l3extInstP":{"attributes":{"name":"E"},"children":[{"l3extSubnet":{"attributes":{"ip":"10.0.0.0/8"}}}]}},{"l3extInstP":{"attributes":{"name":"G"},"children":[{"l3extSubnet":{"attributes":{"ip":"10.0.0.0/8"}}}]}},{"l3extLNodeP":{"attributes":{"name":"P"},"children":[{"l3extLIfP":{"attributes":{"name":"I"}}},{"bgpPeerP":{"attributes":{"addr":"10.0.0.9"},"children":[{"bgpRsPeerPfxPol":{"attributes":{"tnBgpPeerPfxPolName":"few"}}}]}}]}}]}}]}}`); err != nil {
 			t.Fatal(err)
 		}
 		before := s.Dump("uni")
@@ -71,6 +78,9 @@ func FuzzParsePath(f *testing.F) {
 	for _, dn := range []string{
 		"uni", "uni/tn-T/out-O/instP-E/extsubnet-[10.0.0.1/32]", "uni/tn-T/out-O/instP-E/extsubnet-[2001:DB8::/32]",
 		"uni/tn-T/annotationKey-[a/[b]/c]", "topology/pod-1/node-1/sys", "uni/tn-/x", "uni//tn-T", "[", "uni/tn-T/ctx-V/rtl3extEctx-[uni/tn-T/out-O]",
+		"uni/tn-T/out-O/lnodep-N/lifp-I/vlifp-[topology/pod-1/node-101]-[vlan-46]/peerP-[2001:DB8::/64]/as",
+		"uni/tn-T/out-O/lnodep-N/lifp-I/vlifp-[topology/pod-1/node-101]-[]/mem-A", "uni/tn-T/out-O/lnodep-N/lifp-I/vlifp-[a]b-[c]",
+		"uni/tn-T/out-O/lnodep-N/lifp-I/rspathL3OutAtt-[topology/pod-1/paths-101/pathep-[eth1/1]]/addr-[10.0.0.1/24]",
 	} {
 		f.Add(dn)
 	}

@@ -1,10 +1,12 @@
 package apicsim
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -238,12 +240,19 @@ func maskQuery(raw string) string {
 	return strings.Join(parts, "&")
 }
 
+// rawBody is a body for the log, without passwords.
 func rawBody(body []byte) json.RawMessage {
+	if bytes.Contains(body, []byte("password")) {
+		body = passwords.ReplaceAll(body, []byte(`$1"…"`))
+	}
 	if json.Valid(body) {
 		return json.RawMessage(strings.Clone(string(body)))
 	}
 	return json.RawMessage(appendQuoted(nil, string(body)))
 }
+
+//nolint:gochecknoglobals // immutable
+var passwords = regexp.MustCompile(`("password"\s*:\s*)"(?:[^"\\]|\\.)*"`)
 
 // route finds the handler of a request. The lock is held.
 //

@@ -125,6 +125,7 @@ func (s *Sim) furnish() {
 	infra := t.add(uni, "tn-infra")
 	mgmt := t.add(uni, "tn-mgmt")
 	t.add(common, "ctx-default")
+	t.add(common, "bgpPfxP-default")
 	// Source: imdata_fvCtx.json.
 	t.add(infra, "ctx-overlay-1", "scope", "16777199", "seg", "16777199")
 	t.add(mgmt, "ctx-inb")

@@ -162,6 +162,7 @@ func TestRequestLogTellsWritesInOrderAndNoSecrets(t *testing.T) {
 	c.do("POST", "/api/mo/uni.json", fabricT)
 	c.do("POST", "/api/mo/uni.json", `{"fvTenant":{"attributes":{"name":"T","status":"created"}}}`)
 	c.do("POST", "/api/mo/uni.json", `not JSON`)
+	c.do("POST", "/api/mo/uni/tn-T/out-O/lnodep-N.json", `{"bgpPeerP":{"attributes":{"addr":"10.0.0.1","password" : "s3\"cret"}}}`)
 	c.do("GET", "/api/class/fvCtx.json", "")
 	c.do("DELETE", "/api/mo/uni/tn-T/out-O.json", "")
 	type line struct {
@@ -177,6 +178,7 @@ func TestRequestLogTellsWritesInOrderAndNoSecrets(t *testing.T) {
 		{"POST", "/api/mo/uni.json", "s1", 200, "", 9, 0, true},
 		{"POST", "/api/mo/uni.json", "s1", 400, "103", 0, 0, true},
 		{"POST", "/api/mo/uni.json", "s1", 400, "400", 0, 0, true},
+		{"POST", "/api/mo/uni/tn-T/out-O/lnodep-N.json", "s1", 400, "102", 0, 0, true},
 		{"GET", "/api/class/fvCtx.json", "s1", 200, "", 0, 5, false},
 		{"DELETE", "/api/mo/uni/tn-T/out-O.json", "s1", 200, "", 3, 0, false},
 	}
@@ -190,11 +192,11 @@ func TestRequestLogTellsWritesInOrderAndNoSecrets(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("requests (-want +got):\n%s", diff)
 	}
-	if n := len(c.sim.Requests(5)); n != 2 {
-		t.Errorf("%d requests after the fifth, want 2", n)
+	if n := len(c.sim.Requests(6)); n != 2 {
+		t.Errorf("%d requests after the sixth, want 2", n)
 	}
 	text := file.String()
-	if strings.Contains(text, c.tokens[0]) || strings.Contains(text, `"pwd"`) {
+	if strings.Contains(text, c.tokens[0]) || strings.Contains(text, `"pwd"`) || strings.Contains(text, "cret") || !strings.Contains(text, `"password":"…"`) {
 		t.Error("the log holds a secret")
 	}
 	for l := range strings.Lines(text) {

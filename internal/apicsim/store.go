@@ -35,6 +35,16 @@ func (n *node) attr(name string) string {
 	return ""
 }
 
+// has reports whether n has a child of the class.
+func (n *node) has(class string) bool {
+	for _, k := range n.children {
+		if k.class.name == class {
+			return true
+		}
+	}
+	return false
+}
+
 // sorted returns the children by RN.
 func (n *node) sorted() []*node {
 	kids := slices.Collect(maps.Values(n.children))
