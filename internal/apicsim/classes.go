@@ -25,7 +25,7 @@ func newSchema() map[string]*class {
 func opaqueClasses() []string {
 	return []string{
 		"aaaDomainRef", "aaaModLR", "bgpPeerEntry", "bgpRsPeerToProfile", "faultDelegate", "faultRecord", "fvAEPg",
-		"fvAp", "fvBD", "fvSubnet", "healthInst", "infraRsVlanNs", "infraWiNode", "ipRouteP", "l3extRsSubnetToProfile",
+		"fvAp", "fvBD", "fvSubnet", "healthInst", "infraRsVlanNs", "ipRouteP", "l3extRsSubnetToProfile",
 		"l3extRsSubnetToRtSumm", "ospfExtP", "ospfIfP", "physDomP", "rtctrlProfile", "vzFilter", "vzSubj",
 	}
 }

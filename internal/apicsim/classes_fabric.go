@@ -2,32 +2,64 @@ package apicsim
 
 import "slices"
 
-// fabricClasses are the hardware and what it runs. unverified: what lies below topology.
+// fabricClasses are the hardware and what it runs.
+//
+// Source: tests/checks of s:preup: ntp_status_check/fabricNode.json,
+// mini_aci_6_0_2_check/topSystem_controller_neg.json, apic_version_md5_check/infraWiNode_apic1.json.
+// unverified: the attributes of the firmware classes, and the classes between. topSystem
+// lacks the clocks that a real one has (currentTime, systemUpTime, clusterTimeDiff).
 func fabricClasses() []*class {
+	nodeID := text(`^[1-9][0-9]*$`, 1, 5)
+	monitored := []prop{ro("monPolDn", "uni/fabric/monfab-default")}
 	list := []*class{
 		{name: "fabricTopology", form: "topology", parents: []string{root}, foreign: true, props: bare()},
 		{
 			name: "fabricPod", form: "pod-{id}", parents: []string{"fabricTopology"}, foreign: true,
-			props: slices.Concat(bare(), []prop{id("id", rule{})}),
+			props: slices.Concat(bare(), []prop{id("id", nodeID)}),
 		},
 		{
 			name: "fabricNode", form: "node-{id}", parents: []string{"fabricPod"}, foreign: true,
-			props: slices.Concat(bare(), []prop{
-				id("id", rule{}), ro("name", ""), ro("role", ""), ro("fabricSt", ""), ro("adSt", "on"),
-				ro("model", ""), ro("serial", ""), ro("vendor", "Cisco Systems, Inc"), ro("version", ""),
+			props: slices.Concat(bare(), monitored, []prop{
+				id("id", nodeID), ro("adSt", "on"), ro("address", ""), ro("annotation", ""), ro("apicType", "apic"),
+				ro("delayedHeartbeat", "no"), ro("extMngdBy", ""), ro("fabricSt", ""), ro("lastStateModTs", ""), ro("model", ""),
+				ro("name", ""), ro("nameAlias", ""), ro("nodeType", "unspecified"), ro("role", ""), ro("serial", ""),
+				ro("userdom", "all"), ro("vendor", "Cisco Systems, Inc"), ro("version", ""),
 			}),
 		},
 		{
 			name: "topSystem", form: "sys", parents: []string{"fabricNode"}, foreign: true,
-			props: slices.Concat(bare(), []prop{
-				ro("id", ""), ro("name", ""), ro("role", ""), ro("podId", ""), ro("state", ""), ro("version", ""),
-				ro("lastRebootTime", ""), ro("fabricDomain", ""),
+			props: slices.Concat(monitored, []prop{
+				ro("address", ""), ro("bootstrapState", "none"), ro("configIssues", ""), ro("controlPlaneMTU", "1500"),
+				ro("enforceSubnetCheck", "no"), ro("etepAddr", "0.0.0.0"), ro("fabricDomain", "apic-sim"), ro("fabricId", "1"),
+				ro("fabricMAC", "00:22:BD:F8:19:FF"), ro("id", ""), ro("inbMgmtAddr", "0.0.0.0"), ro("inbMgmtAddr6", "::"),
+				ro("inbMgmtAddr6Mask", "0"), ro("inbMgmtAddrMask", "0"), ro("inbMgmtGateway", "0.0.0.0"), ro("inbMgmtGateway6", "::"),
+				ro("lastRebootTime", ""), ro("lastResetReason", "unknown"), ro("lcOwn", "local"), ro("modTs", ""),
+				ro("mode", "unspecified"), ro("name", ""), ro("nameAlias", ""), ro("nodeType", "unspecified"),
+				ro("oobMgmtAddr", "0.0.0.0"), ro("oobMgmtAddr6", "::"), ro("oobMgmtAddr6Mask", "0"), ro("oobMgmtAddrMask", "0"),
+				ro("oobMgmtGateway", "0.0.0.0"), ro("oobMgmtGateway6", "::"), ro("podId", ""), ro("remoteNetworkId", "0"),
+				ro("remoteNode", "no"), ro("rlOperPodId", "0"), ro("rlRoutableMode", "no"), ro("rldirectMode", "no"), ro("role", ""),
+				ro("serial", ""), ro("serverType", "unspecified"), ro("siteId", "0"), ro("state", "in-service"), ro("tepPool", "0.0.0.0"),
+				ro("unicastXrEpLearnDisable", "no"), ro("version", ""), ro("virtualMode", "no"),
 			}),
 		},
 		{name: "firmwareCtrlrFwStatusCont", form: "ctrlrfwstatuscont", parents: []string{"topSystem"}, foreign: true, props: bare()},
 		{
 			name: "firmwareCtrlrRunning", form: "ctrlrrunning", parents: []string{"firmwareCtrlrFwStatusCont"}, foreign: true,
 			props: slices.Concat(bare(), []prop{ro("version", ""), ro("type", "controller"), ro("mode", "normal")}),
+		},
+		{name: "firmwareFwStatusCont", form: "fwstatuscont", parents: []string{"topSystem"}, foreign: true, props: bare()},
+		{
+			name: "firmwareRunning", form: "running", parents: []string{"firmwareFwStatusCont"}, foreign: true,
+			props: slices.Concat(bare(), []prop{ro("version", ""), ro("peVer", ""), ro("type", "switch"), ro("mode", "normal")}),
+		},
+		{name: "infraCont", form: "av", parents: []string{"fabricNode"}, foreign: true, props: bare()},
+		{
+			name: "infraWiNode", form: "node-{id}", parents: []string{"infraCont"}, foreign: true,
+			props: slices.Concat(bare(), []prop{
+				id("id", nodeID), ro("addr", ""), ro("adminSt", "in-service"), ro("apicMode", "active"), ro("cntrlSbstState", "approved"),
+				ro("failoverStatus", "idle"), ro("health", "fully-fit"), ro("mbSn", ""), ro("name", ""), ro("nodeName", ""),
+				ro("operSt", "available"), ro("podId", "1"), ro("targetMbSn", ""),
+			}),
 		},
 	}
 	return append(list, faultClasses()...)

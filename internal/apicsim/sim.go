@@ -117,51 +117,6 @@ func (s *Sim) Member() *Sim {
 	return m
 }
 
-// furnish makes what every fabric has.
-func (s *Sim) furnish() {
-	t := s.begin()
-	uni := t.add(s.fabric.top, "uni")
-	common := t.add(uni, "tn-common")
-	infra := t.add(uni, "tn-infra")
-	mgmt := t.add(uni, "tn-mgmt")
-	t.add(common, "ctx-default")
-	t.add(common, "bgpPfxP-default")
-	// Source: imdata_fvCtx.json.
-	t.add(infra, "ctx-overlay-1", "scope", "16777199", "seg", "16777199")
-	t.add(mgmt, "ctx-inb")
-	t.add(mgmt, "ctx-oob")
-	pod := t.add(t.add(s.fabric.top, "topology"), "pod-1")
-	t.controller(s.id, s.opts.Version)
-	for _, id := range s.opts.Leafs {
-		t.add(pod, "node-"+strconv.Itoa(id),
-			"name", "leaf"+strconv.Itoa(id), "role", "leaf", "fabricSt", "active", "version", "n9000-"+s.opts.Version)
-	}
-	t.settle()
-	t.commit()
-}
-
-// controller adds an APIC to the topology.
-func (t *tx) controller(id int, version string) {
-	pod := t.s.fabric.lookup("topology", "pod-1")
-	number, name := strconv.Itoa(id), "apic"+strconv.Itoa(id)
-	at := t.add(pod, "node-"+number, "name", name, "role", "controller", "fabricSt", "unknown", "version", version)
-	sys := t.add(at, "sys",
-		"id", number, "name", name, "role", "controller", "podId", "1", "state", "in-service", "version", version,
-		"fabricDomain", "apic-sim", "lastRebootTime", time.Now().Format(stampLayout))
-	t.add(t.add(sys, "ctrlrfwstatuscont"), "ctrlrrunning", "version", version)
-}
-
-// add makes an object that cannot be deleted; attrs are names and values in turn.
-func (t *tx) add(parent *node, rn string, attrs ...string) *node {
-	c, rn, _ := matchRN(parent.class, rn)
-	n := t.create(parent, c, rn, strings.TrimPrefix(parent.dn+"/"+rn, "/"))
-	n.system = true
-	for i := 0; i+1 < len(attrs); i += 2 {
-		n.attrs[c.find(attrs[i])] = attrs[i+1]
-	}
-	return n
-}
-
 // Close ends sessions, sockets and timers, and waits for the sockets to be gone. Requests
 // after it are answered 502.
 func (s *Sim) Close() {

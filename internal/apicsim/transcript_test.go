@@ -152,6 +152,8 @@ func setOptions(t *testing.T, o *apicsim.Options, fields []string) {
 		switch field.Interface().(type) {
 		case bool:
 			field.SetBool(!given || value == "true")
+		case string:
+			field.SetString(value)
 		case int:
 			var n int64
 			if _, err := fmt.Sscan(value, &n); err != nil {
