@@ -13,7 +13,7 @@ var schema = newSchema()
 // newSchema builds the table. Attribute lists, defaults and patterns follow apic-rest.md 4
 // and 5 and the captured payloads it names. unverified: attributes and RNs that neither shows.
 func newSchema() map[string]*class {
-	list := slices.Concat(policyClasses(), l3outClasses(), nodeClasses(), bgpClasses(), fabricClasses())
+	list := slices.Concat(policyClasses(), l3outClasses(), nodeClasses(), bgpClasses(), fabricClasses(), sessionClasses())
 	for _, n := range opaqueClasses() {
 		list = append(list, &class{name: n, opaque: true})
 	}
@@ -24,7 +24,7 @@ func newSchema() map[string]*class {
 // for them succeed and are empty, writes are refused.
 func opaqueClasses() []string {
 	return []string{
-		"aaaDomainRef", "aaaModLR", "bgpPeerEntry", "bgpRsPeerToProfile", "faultDelegate", "faultRecord", "fvAEPg",
+		"aaaDomainRef", "aaaModLR", "bgpRsPeerToProfile", "faultDelegate", "faultRecord", "fvAEPg",
 		"fvAp", "fvBD", "fvSubnet", "healthInst", "infraRsVlanNs", "ipRouteP", "l3extRsSubnetToProfile",
 		"l3extRsSubnetToRtSumm", "ospfExtP", "ospfIfP", "physDomP", "rtctrlProfile", "vzFilter", "vzSubj",
 	}
@@ -32,6 +32,11 @@ func opaqueClasses() []string {
 
 // ro is a property that the APIC sets.
 func ro(name, def string) prop { return prop{name: name, access: readOnly, def: def} }
+
+// state is a property that the APIC sets, of which the values are known.
+func state(name, def string, r rule) prop {
+	return prop{name: name, access: readOnly, def: def, rule: r}
+}
 
 // conf is a property that whoever writes sets.
 func conf(name, def string, r rule) prop { return prop{name: name, def: def, rule: r} }

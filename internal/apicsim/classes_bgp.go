@@ -64,3 +64,39 @@ func bgpClasses() []*class {
 		},
 	}
 }
+
+// sessionClasses are what leafs tell about their BGP sessions. Nothing here makes them:
+// see Sim.Seed.
+//
+// Source: apic-rest.md 5.2, imdata_bgpPeerEntry.json. unverified: the classes between and
+// their attributes, and the words of operSt and prevOperSt.
+func sessionClasses() []*class {
+	some := func(props ...prop) []prop {
+		return append([]prop{ro("lcOwn", "local"), ro("modTs", "never"), ro("monPolDn", "uni/fabric/monfab-default")}, props...)
+	}
+	peer := rule{kind: rulePeer}
+	st := word("unspecified", "illegal", "shut", "idle", "connect", "active", "open-sent", "open-confirm", "established",
+		"closing", "error", "unknown")
+	return []*class{
+		{name: "bgpEntity", form: "bgp", parents: []string{"topSystem"}, foreign: true, props: some(ro("name", ""))},
+		{name: "bgpInst", form: "inst", parents: []string{"bgpEntity"}, foreign: true, props: some(ro("name", ""), ro("asn", "0"))},
+		{
+			name: "bgpDom", form: "dom-{name}", parents: []string{"bgpInst"}, foreign: true,
+			props: some(id("name", text(patternName, 1, 129)), ro("rtrId", "0.0.0.0")),
+		},
+		{
+			name: "bgpPeer", form: "peer-[{addr}]", parents: []string{"bgpDom"}, foreign: true,
+			props: some(id("addr", peer), ro("name", ""), ro("asn", "0")),
+		},
+		{
+			name: "bgpPeerEntry", form: "ent-[{addr}]", parents: []string{"bgpPeer"}, foreign: true,
+			props: some(
+				id("addr", rule{kind: ruleAddress}), ro("connAttempts", "0"), ro("fd", "4294967295"), ro("flags", "cap-neg,gr-enabled"),
+				ro("holdIntvl", "180"), ro("kaIntvl", "60"), ro("lastFlapTs", "never"), ro("localIp", "0.0.0.0"), ro("localPort", "unspecified"),
+				ro("name", ""), state("operSt", "idle", st), ro("passwdSet", "disabled"), ro("peerIdx", "1"), state("prevOperSt", "unspecified", st),
+				ro("rcvCap", ""), ro("remotePort", "unspecified"), ro("rtrId", "0.0.0.0"), ro("shutStQual", "unspecified"),
+				ro("stReason", "none"), state("type", "ebgp", word("ibgp", "ebgp")),
+			),
+		},
+	}
+}

@@ -168,10 +168,11 @@ func (s *Sim) moveFaults() (more bool) {
 		}
 	}
 	for dn, what := range want {
-		n := t.makePath(dn)
-		if n == nil {
+		p, err := parsePath(dn)
+		if err != nil {
 			continue
 		}
+		n := t.makePath(p)
 		t.describe(n, what)
 		n.attrs[n.class.find("created")] = time.Now().Format(stampLayout)
 		t.transit(n, "soaking", "minor")
@@ -180,23 +181,6 @@ func (s *Sim) moveFaults() (more bool) {
 	slices.SortStableFunc(t.changes, func(a, b *change) int { return strings.Compare(a.n.dn, b.n.dn) })
 	t.commit()
 	return more
-}
-
-// makePath creates the object at dn and all that is missing above it.
-func (t *tx) makePath(dn string) *node {
-	p, err := parsePath(dn)
-	if err != nil {
-		return nil
-	}
-	n := t.s.fabric.top
-	for i, rn := range p.rns {
-		k := n.children[rn]
-		if k == nil {
-			k = t.create(n, p.classes[i], rn, strings.TrimPrefix(n.dn+"/"+rn, "/"))
-		}
-		n = k
-	}
-	return n
 }
 
 // describe words the fault as faultInst_F0467_full_attributes.json does.

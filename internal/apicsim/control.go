@@ -17,6 +17,7 @@ import (
 //	DELETE /faults                  disarm all
 //	POST   /mo/{dn}                 write a body, as Post
 //	DELETE /mo/{dn}                 delete, as Delete
+//	POST   /seed                    write bodies as the fabric itself, as Seed
 //	GET    /dump/{dn}               the tree, as Dump
 //	GET    /requests?after=0        the request log, one JSON object a line
 //	GET    /stats                   counts
@@ -65,6 +66,13 @@ func (s *Sim) Control() http.Handler {
 	})
 	mux.HandleFunc("DELETE /mo/{dn...}", func(w http.ResponseWriter, r *http.Request) {
 		done(w, s.Delete(r.PathValue("dn")))
+	})
+	mux.HandleFunc("POST /seed", func(w http.ResponseWriter, r *http.Request) {
+		bodies, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		if err == nil {
+			err = s.Seed(bodies)
+		}
+		done(w, err)
 	})
 	mux.HandleFunc("GET /dump/{dn...}", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, s.Dump(r.PathValue("dn")))

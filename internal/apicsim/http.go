@@ -323,7 +323,7 @@ func (s *Sim) post(c *call, dn string) response {
 	default:
 		return fail(badParam("rsp-subtree", echo))
 	}
-	t, at, err := s.write(dn, c.body, c.session.user.mayWrite)
+	t, at, err := s.write(dn, c.body, writer{allow: c.session.user.mayWrite})
 	if err != nil {
 		return fail(err)
 	}

@@ -137,7 +137,7 @@ func (s *Sim) Close() {
 func (s *Sim) Post(dn, body string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, _, err := s.write(dn, []byte(body), nil); err != nil {
+	if _, _, err := s.write(dn, []byte(body), writer{}); err != nil {
 		return fmt.Errorf("post %s: %w", dn, err)
 	}
 	return nil
@@ -155,20 +155,34 @@ func (s *Sim) Delete(dn string) error {
 
 // Seed writes a JSON array of bodies, or a single one, each to where its dn says or below
 // uni. The first that is refused stops it; those before it stay.
+//
+// It writes as the fabric itself does, beyond what Post may: objects that only the APIC
+// makes, such as the bgpPeerEntry of a leaf (the leaf comes with it if need be), and
+// read-only properties. What the APIC derives from other objects is derived anew by later
+// writes. With status deleted it takes such objects away.
 func (s *Sim) Seed(data []byte) error {
 	var bodies []json.RawMessage
 	if err := json.Unmarshal(data, &bodies); err != nil {
 		bodies = []json.RawMessage{data}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for i, b := range bodies {
-		if err := s.Post("uni", string(b)); err != nil {
+		target := "uni"
+		if o, err := parseBody(b); err == nil {
+			if _, placed := o.attr("dn"); placed {
+				target = ""
+			}
+		}
+		if _, _, err := s.write(target, b, writer{fabric: true}); err != nil {
 			return fmt.Errorf("seed body %d: %w", i+1, err)
 		}
 	}
 	return nil
 }
 
-// Lookup returns the attributes of an object, dn and rn included.
+// Lookup returns the attributes of an object, dn and rn included, and what is not shown
+// on the wire.
 func (s *Sim) Lookup(dn string) (map[string]string, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

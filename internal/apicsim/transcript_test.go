@@ -40,6 +40,7 @@ var update = flag.Bool("update", false, "rewrite the answers in testdata/transcr
 //	sleep 61s                let time pass
 //	fault {…}                arm a Fault
 //	drop N MATCH             lose events
+//	seed …                   write as the fabric itself: Sim.Seed
 //	cut                      close the sockets
 //	# words                  a comment
 //
@@ -127,6 +128,10 @@ func replay(t *testing.T, script string) string {
 			}
 			if err := c.sim.DropEvents(n, match); err != nil {
 				t.Fatal(err)
+			}
+		case "seed":
+			if err := c.sim.Seed([]byte(rest)); err != nil {
+				out.WriteString("! " + err.Error() + "\n")
 			}
 		case "cut":
 			c.sim.CloseSockets()

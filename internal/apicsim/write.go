@@ -6,9 +6,15 @@ import (
 	"time"
 )
 
-// write applies one body to the object at target, all or nothing.
-// allow, where not nil, says whether the writer may. It returns what was done, and where.
-func (s *Sim) write(target string, body []byte, allow func(dn string) bool) (*tx, path, *wireError) {
+// writer is who writes.
+type writer struct {
+	allow  func(dn string) bool // nil: everything
+	fabric bool                 // the fabric itself: what only the APIC makes and sets, too
+}
+
+// write applies one body to the object at target, all or nothing. It returns what was
+// done, and where.
+func (s *Sim) write(target string, body []byte, by writer) (*tx, path, *wireError) {
 	o, err := parseBody(body)
 	if err != nil {
 		return nil, path{}, err
@@ -24,11 +30,16 @@ func (s *Sim) write(target string, body []byte, allow func(dn string) bool) (*tx
 	if err != nil {
 		return nil, path{}, err
 	}
-	if allow != nil && !allow(at.dn()) {
+	if by.allow != nil && !by.allow(at.dn()) {
 		return nil, path{}, denied(403, textNoRights)
 	}
 	t := s.begin()
-	if err := t.apply(o, at, t.s.fabric.find(at.parent())); err != nil {
+	t.fabric = by.fabric
+	parent := t.s.fabric.find(at.parent())
+	if parent == nil && t.fabric {
+		parent = t.makePath(at.parent())
+	}
+	if err := t.apply(o, at, parent); err != nil {
 		t.rollback()
 		return nil, path{}, err
 	}
@@ -257,7 +268,7 @@ func (t *tx) apply(o *object, p path, parent *node) *wireError {
 		return refuse(103, "Cannot create %s (%s); object %s already exists.", c.label, c.name, p.dn())
 	case n == nil && (parent == nil || (want == modify && !t.s.opts.ModifyCreates)):
 		return notFound(p.dn())
-	case c.foreign:
+	case c.foreign && !t.fabric:
 		// unverified: the code and text for objects that only the APIC makes.
 		return refuse(120, "class %s is not configurable, Dn0=%s, ", c.name, p.dn())
 	case n == nil:
@@ -297,7 +308,7 @@ func (t *tx) assign(o *object, n *node) *wireError {
 		if p.access == naming {
 			continue // checked with the DN
 		}
-		if p.access == readOnly {
+		if p.access == readOnly && !t.fabric {
 			// unverified: how the APIC refuses read-only properties; that the rule for
 			// create-only properties covers them is a guess.
 			return createOnly(n.class, p.name)
@@ -354,6 +365,7 @@ type change struct {
 // tx is one transaction. Its changes are made in place and can be undone until commit.
 type tx struct {
 	s       *Sim
+	fabric  bool // the fabric itself writes
 	changes []*change
 	of      map[*node]*change
 	undo    []func()
@@ -428,11 +440,31 @@ func (t *tx) set(n *node, i int, v string) {
 // delete removes n and all below it. Source: apic-rest.md 3.3, code 107: implicit objects
 // and those of every fabric stay. unverified: the full text.
 func (t *tx) delete(n *node) *wireError {
-	if n.class.fixed || n.class.foreign || n.system || n.parent == nil {
+	if n.class.fixed || n.system || n.parent == nil || (n.class.foreign && !t.fabric) {
 		return refuse(107, "Cannot delete object %s", n.dn)
 	}
 	t.drop(n)
 	return nil
+}
+
+// makePath creates what is missing on the way to the object at p, and returns that; nil if
+// something is missing there that the APIC does not make by itself.
+func (t *tx) makePath(p path) *node {
+	n := t.s.fabric.top
+	for i, rn := range p.rns {
+		k, c := n.children[rn], p.classes[i]
+		switch {
+		case k != nil:
+		case !c.foreign:
+			return nil
+		case c.name == "fabricNode":
+			k = t.leaf(n, strings.TrimPrefix(rn, c.prefix))
+		default:
+			k = t.create(n, c, rn, strings.TrimPrefix(n.dn+"/"+rn, "/"))
+		}
+		n = k
+	}
+	return n
 }
 
 func (t *tx) drop(n *node) {
