@@ -50,6 +50,7 @@ type class struct {
 	hidden  bool // changes are not announced to subscriptions
 	opaque  bool // a class of the real APIC that has no objects here
 	phantom bool // there to carry the DNs of others; never shown
+	fault   bool // a fault, which a subtree shows on request only
 
 	props []prop // sorted by name once linked
 

@@ -24,7 +24,7 @@ func newSchema() map[string]*class {
 // for them succeed and are empty, writes are refused.
 func opaqueClasses() []string {
 	return []string{
-		"aaaDomainRef", "aaaModLR", "bgpRsPeerToProfile", "faultDelegate", "faultRecord", "fvAEPg",
+		"aaaDomainRef", "aaaModLR", "bgpRsPeerToProfile", "faultRecord", "fvAEPg",
 		"fvAp", "fvBD", "fvSubnet", "healthInst", "infraRsVlanNs", "ipRouteP", "l3extRsSubnetToProfile",
 		"l3extRsSubnetToRtSumm", "ospfExtP", "ospfIfP", "physDomP", "rtctrlProfile", "vzFilter", "vzSubj",
 	}

@@ -1,6 +1,9 @@
 package apicsim
 
-import "slices"
+import (
+	"regexp"
+	"slices"
+)
 
 // fabricClasses are the hardware and what it runs.
 //
@@ -80,15 +83,24 @@ func faultClasses() []*class {
 		p.foreign, p.hidden, p.phantom = true, true, true
 		list = append(list, &p)
 	}
+	severity := word("cleared", "info", "warning", "minor", "major", "critical")
+	severity.ordered = true
+	life := word("soaking", "soaking-clearing", "raised", "raised-clearing", "retaining", "suppressed")
+	// unverified: which codes there are. F999999 is known not to be one. Source: apic-rest.md 2.3.
+	code := rule{kind: ruleWord, pattern: regexp.MustCompile(`^F([0-9]{4}|[16][0-9]{5})$`)}
+	fault := []prop{
+		id("code", code), state("ack", "no", yesNo()), ro("cause", "configuration-failed"), ro("changeSet", ""), ro("created", ""),
+		ro("descr", ""), ro("domain", "tenant"), state("highestSeverity", "minor", severity), ro("lastTransition", ""),
+		state("lc", "soaking", life), ro("modTs", "never"), ro("occur", "1"), state("origSeverity", "minor", severity),
+		state("prevSeverity", "minor", severity), ro("rule", "fv-nw-issues-config-failed"), state("severity", "minor", severity),
+		ro("subject", "management"), ro("type", "config"),
+	}
 	return append(list, &class{
-		name: "faultInst", form: "fault-{code}", parents: []string{"(issues)"}, foreign: true,
-		props: []prop{
-			id("code", text(`^F[0-9]+$`, 2, 8)), ro("ack", "no"), ro("annotation", ""), ro("cause", "configuration-failed"),
-			ro("changeSet", ""), ro("created", ""), ro("delegated", "yes"), ro("descr", ""), ro("domain", "tenant"),
-			ro("extMngdBy", "undefined"), ro("highestSeverity", "minor"), ro("lastTransition", ""), ro("lc", "soaking"),
-			ro("modTs", "never"), ro("occur", "1"), ro("origSeverity", "minor"), ro("prevSeverity", "minor"),
-			ro("rule", "fv-nw-issues-config-failed"), ro("severity", "minor"), ro("subject", "management"),
-			ro("type", "config"), ro("uid", ""),
-		},
+		name: "faultInst", form: "fault-{code}", parents: []string{"(issues)"}, foreign: true, fault: true,
+		props: slices.Concat(fault, []prop{ro("annotation", ""), state("delegated", "yes", yesNo()), ro("extMngdBy", "undefined"), ro("uid", "")}),
+	}, &class{
+		// Source: docs/docs/validations.md of s:preup, "L2/L3 Port Config".
+		name: "faultDelegate", form: "fd-[{affected}]-fault-{code}", parents: []string{"l3extInstP"}, foreign: true, fault: true,
+		props: slices.Concat(fault, []prop{id("affected", rule{})}),
 	})
 }

@@ -436,7 +436,7 @@ func (q *query) shows(k *node, depth int) bool {
 	if q.mayRead != nil && !q.mayRead(k.dn) {
 		return false
 	}
-	if (len(q.only) == 0 || slices.Contains(q.only, k.class)) && (q.subFilter == nil || q.subFilter(k)) {
+	if q.picks(k) {
 		return true
 	}
 	if depth > 1 {
@@ -447,4 +447,13 @@ func (q *query) shows(k *node, depth int) bool {
 		}
 	}
 	return false
+}
+
+// picks reports whether k is what rsp-subtree asks for. unverified: that faults are left out
+// of a subtree unless their class is asked for; Cisco's guide calls them additional.
+func (q *query) picks(k *node) bool {
+	if len(q.only) == 0 && k.class.fault {
+		return false
+	}
+	return (len(q.only) == 0 || slices.Contains(q.only, k.class)) && (q.subFilter == nil || q.subFilter(k))
 }

@@ -13,11 +13,12 @@ import (
 // everything.
 type rule struct {
 	kind     ruleKind
-	pattern  *regexp.Regexp    // text: applies to values that are not empty
+	pattern  *regexp.Regexp    // text: applies to values that are not empty; word: what it takes beside words
 	min, max int               // text: characters; number: bounds. max 0 is no bound
 	words    []string          // word, flags; number: what it takes beside numbers
 	spelled  map[string]string // word, flags, number: values that read back as another
 	code     int               // text: of the refusal, where it is not 801
+	ordered  bool              // word: words are in their order
 }
 
 type ruleKind uint8
@@ -44,7 +45,7 @@ func (r *rule) check(v string) (string, int) {
 	}
 	switch r.kind {
 	case ruleWord:
-		if !slices.Contains(r.words, v) {
+		if !slices.Contains(r.words, v) && (r.pattern == nil || !r.pattern.MatchString(v)) {
 			return "", 120
 		}
 		return v, 0

@@ -96,6 +96,26 @@ func TestObjectsShowTheAttributesOfCaptures(t *testing.T) {
 			"fault_of_a_leaf", "/api/class/faultInst.json", "faultInst",
 			"ack annotation cause changeSet childAction code created delegated descr dn domain extMngdBy highestSeverity lastTransition lc modTs occur origSeverity prevSeverity rule severity status subject type uid", false,
 		},
+		{
+			"fault_delegated_to_an_external_EPG", "/api/class/faultDelegate.json", "faultDelegate",
+			"ack affected cause changeSet childAction code created descr dn domain highestSeverity lastTransition lc modTs occur origSeverity prevSeverity rule severity status subject type", false,
+		},
+		{
+			"node", "/api/mo/topology/pod-1/node-101.json", "fabricNode",
+			"adSt address annotation apicType childAction delayedHeartbeat dn extMngdBy fabricSt id lastStateModTs lcOwn modTs model monPolDn name nameAlias nodeType role serial status uid userdom vendor version", false,
+		},
+		{
+			"system_of_a_node", "/api/mo/topology/pod-1/node-1/sys.json", "topSystem",
+			"address bootstrapState childAction configIssues controlPlaneMTU dn enforceSubnetCheck fabricDomain fabricId fabricMAC id inbMgmtAddr lastRebootTime lastResetReason lcOwn modTs mode monPolDn name nameAlias nodeType oobMgmtAddr podId remoteNode role serial serverType siteId state status tepPool version virtualMode", true,
+		},
+		{
+			"member_as_others_see_it", "/api/class/infraWiNode.json", "infraWiNode",
+			"addr adminSt apicMode cntrlSbstState dn failoverStatus health id mbSn name nodeName operSt podId targetMbSn", true,
+		},
+		{
+			"BGP_session", "/api/class/bgpPeerEntry.json", "bgpPeerEntry",
+			"addr connAttempts dn fd flags holdIntvl kaIntvl lastFlapTs localIp localPort modTs monPolDn name operSt passwdSet peerIdx prevOperSt rcvCap remotePort rtrId shutStQual stReason status type", true,
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -103,6 +123,10 @@ func TestObjectsShowTheAttributesOfCaptures(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := connect(t, apicsim.Options{Leafs: []int{101}})
 				if err := c.sim.Post("uni", nested); err != nil {
+					t.Fatal(err)
+				}
+				session := `{"bgpPeerEntry":{"attributes":{"dn":"topology/pod-1/node-101/sys/bgp/inst/dom-T:V/peer-[10.1.0.2]/ent-[10.1.0.2]"}}}`
+				if err := c.sim.Seed([]byte(session)); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(time.Second)

@@ -203,7 +203,8 @@ func (s *Sim) Lookup(dn string) (map[string]string, bool) {
 
 // Dump lists the objects at and below dn ("uni" for all policy), sorted by DN, one a line:
 // DN, class, and of its properties those that somebody set to something else than the
-// default, with tDn and state of relations. It holds nothing that differs between runs.
+// default, with tDn and state of relations. It holds nothing that differs between runs, and
+// so no faults.
 func (s *Sim) Dump(dn string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -217,7 +218,7 @@ func (s *Sim) Dump(dn string) string {
 	}
 	var all []*node
 	n.walk(func(k *node) {
-		if !k.class.phantom {
+		if !k.class.phantom && !k.class.fault {
 			all = append(all, k)
 		}
 	})
