@@ -97,6 +97,15 @@ func (c *class) child(name string) *class {
 	return nil
 }
 
+// holds reports whether an object of k can be below one of c, down to depth levels. Classes
+// without objects can be anywhere.
+func (c *class) holds(k *class, depth int) bool {
+	if depth <= 0 {
+		return false
+	}
+	return k.opaque || slices.ContainsFunc(c.children, func(sub *class) bool { return sub == k || sub.holds(k, depth-1) })
+}
+
 // rn makes the relative name of an object of c from the values of its naming properties.
 func (c *class) rn(values ...string) string {
 	if len(c.parts) == 0 {

@@ -12,7 +12,7 @@ import (
 // unverified: the attributes of the firmware classes, and the classes between. topSystem
 // lacks the clocks that a real one has (currentTime, systemUpTime, clusterTimeDiff).
 func fabricClasses() []*class {
-	nodeID := text(`^[1-9][0-9]*$`, 1, 5)
+	nodeID := between(1, 16000)
 	monitored := []prop{ro("monPolDn", "uni/fabric/monfab-default")}
 	list := []*class{
 		{name: "fabricTopology", form: "topology", parents: []string{root}, foreign: true, props: bare()},

@@ -1,6 +1,7 @@
 package apicsim
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 )
@@ -112,11 +113,12 @@ func FuzzFilter(f *testing.F) {
 	for _, s := range []string{
 		`eq(fvTenant.name,"common")`, `and(true(),not(wcard(fvTenant.dn,"tn-[a-z]+$")))`, `bw(fvCtx.seg,"1","9999999")`,
 		`or(anybit(l3extSubnet.scope,"a,b"),xor(lt(fvCtx.pcTag,"5"),ge(fvCtx.pcTag,"5")))`, `eq(fvTenant.name,"a\"b")`, `wcard(a.b,"*")`,
+		`or(eq(bgpPeerP.ctrl,"as-override"),ge(bgpPeerP.ttl,"2"),eq(faultInst.code,"F0467"),gt(faultInst.severity,"minor"))`,
+		`gt(l3extVirtualLIfP.modTs,"2000-01-01T00:00:00.000+01:00")`, `eq(bgpPeerEntry.operSt,"established")`,
 	} {
 		f.Add(s)
 	}
-	s := New(Options{})
-	f.Cleanup(s.Close)
+	s := populated(f)
 	f.Fuzz(func(t *testing.T, in string) {
 		all := func(*class) bool { return true }
 		yes, err := parseFilter(in, all)
@@ -132,5 +134,77 @@ func FuzzFilter(f *testing.F) {
 				t.Fatalf("%q and its opposite agree on %s", in, n.dn)
 			}
 		})
+	})
+}
+
+// populated is a fabric with something of most classes.
+func populated(f *testing.F) *Sim {
+	s := New(Options{Leafs: []int{101}, DeployDelay: -1})
+	f.Cleanup(s.Close)
+	if err := s.Seed([]byte(`[{"fvTenant":{"attributes":{"name":"T"},"children":[{"fvCtx":{"attributes":{"name":"V"}}},{"l3extOut":{"attributes":{"name":"O"},"children":[
+		{"l3extInstP":{"attributes":{"name":"E"},"children":[{"l3extSubnet":{"attributes":{"ip":"10.0.0.0/8"},"children":[{"tagAnnotation":{"attributes":{"key":"k","value":"v"}}}]}},
+			{"faultDelegate":{"attributes":{"affected":"uni/epp/rtd-[x]/nwissues","code":"F0467","severity":"major"}}}]}},
+		{"l3extLNodeP":{"attributes":{"name":"N"},"children":[{"l3extRsNodeL3OutAtt":{"attributes":{"tDn":"topology/pod-1/node-101"}}},
+			{"l3extLIfP":{"attributes":{"name":"I"},"children":[{"l3extVirtualLIfP":{"attributes":{"nodeDn":"topology/pod-1/node-101","encap":"vlan-46"},"children":[{"bgpPeerP":{"attributes":{"addr":"10.9.0.0/24","password":"x"}}}]}}]}}]}}]}}]}},
+		{"bgpPeerEntry":{"attributes":{"dn":"topology/pod-1/node-101/sys/bgp/inst/dom-T:V/peer-[10.9.0.0/24]/ent-[10.9.0.1]"}}}]`)); err != nil {
+		f.Fatal(err)
+	}
+	return s
+}
+
+// FuzzQuery asks arbitrary things of arbitrary objects. The answer is an error or JSON that
+// holds what it says, whatever pages it is cut into, and no password.
+func FuzzQuery(f *testing.F) {
+	for _, seed := range []struct{ class, dn, query string }{
+		{"l3extInstP", "", "rsp-subtree=full&rsp-subtree-include=faults,required"},
+		{"", "uni/tn-T", "rsp-subtree-include=faults,no-scoped,subtree&order-by=faultDelegate.severity|desc"},
+		{"bgpPeerP", "uni/tn-T", "rsp-prop-include=config-only&rsp-subtree=children&rsp-subtree-class=bgpRsPeerPfxPol"},
+		{"", "uni", "query-target=subtree&target-subtree-class=l3extSubnet,tagAnnotation&order-by=l3extSubnet.dn,tagAnnotation.dn|desc&page=0&page-size=1"},
+		{"", "uni/tn-T/out-O", `query-target=children&query-target-filter=wcard(l3extInstP.dn,"E$")&rsp-subtree=full&rsp-subtree-filter=eq(l3extSubnet.scope,"import-security")`},
+		{"topSystem", "topology/pod-1/node-101", "rsp-subtree=full&rsp-subtree-class=bgpPeerEntry"},
+		{"fvTenant", "", "rsp-subtree-include=count&rsp-subtree=no"},
+	} {
+		f.Add(seed.class, seed.dn, seed.query)
+	}
+	s := populated(f)
+	f.Fuzz(func(t *testing.T, class, dn, raw string) {
+		params, err := parseParams(raw)
+		if err != nil {
+			return
+		}
+		at, err := parsePath(dn)
+		if err != nil || (class != "" && schema[class] == nil) {
+			return
+		}
+		q, err := newQuery(schema[class], at, params)
+		if err != nil {
+			return
+		}
+		found := q.run(s.fabric)
+		b, total, err := q.encode(s.fabric, found, 1000)
+		if err != nil {
+			return
+		}
+		var answer []map[string]json.RawMessage
+		if err := json.Unmarshal([]byte("["+string(b)+"]"), &answer); err != nil {
+			t.Fatalf("%v: %s", err, b)
+		}
+		want := len(found)
+		if q.count {
+			want = 1
+		} else if q.pageSize > 0 {
+			want = max(0, min(q.pageSize, len(found)-min(len(found), q.page*q.pageSize)))
+		}
+		if len(answer) != want || (total != len(found) && !q.count) {
+			t.Fatalf("%d objects of %d found, total %d; want %d", len(answer), len(found), total, want)
+		}
+		if strings.Contains(string(b), "password") {
+			t.Fatalf("a password in %s", b)
+		}
+		for _, n := range found {
+			if !q.noScoped && !q.matches(n) {
+				t.Fatalf("%s is in the result, and no change of it would be told", n.dn)
+			}
+		}
 	})
 }

@@ -14,7 +14,7 @@ import (
 
 // Limits of the web server in front of the APIC.
 const (
-	maxRequestLine = 8192     // Source: apic-rest.md 2.4; a URL of 10,749 bytes failed
+	maxRequestLine = 8192     // with method and protocol. Source: apic-rest.md 2.4; a URL of 10,749 bytes failed
 	maxBody        = 64 << 20 // unverified: no limit is documented
 )
 
@@ -117,7 +117,7 @@ func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		resp = fault.answer()
 	case tooLong:
 		resp = fail(webServer(http.StatusRequestEntityTooLarge))
-	case len(r.RequestURI) > maxRequestLine:
+	case len(r.Method)+len(" ")+len(r.RequestURI)+len(" HTTP/1.1") > maxRequestLine:
 		resp = fail(webServer(http.StatusRequestURITooLong))
 	default:
 		resp = s.route(r, c)

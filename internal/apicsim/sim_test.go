@@ -231,9 +231,36 @@ func TestRequestLinesOverEightKilobytesFail(t *testing.T) {
 	t.Parallel()
 	c := connect(t, apicsim.Options{})
 	c.login("admin", "apic-sim")
-	status, body := c.do("GET", "/api/class/fvTenant.json?x="+strings.Repeat("y", 9000), "")
-	if status != http.StatusRequestURITooLong || !strings.Contains(body, "<html>") {
-		t.Errorf("got %d %s", status, body)
+	const most = 8192 - len("GET ") - len(" HTTP/1.1")
+	for length, want := range map[int]int{most: http.StatusOK, most + 1: http.StatusRequestURITooLong} {
+		path := "/api/class/fvTenant.json?x="
+		status, body := c.do("GET", path+strings.Repeat("y", length-len(path)), "")
+		if status != want || strings.Contains(body, "<html>") != (want != http.StatusOK) {
+			t.Errorf("a URL of %d bytes: got %d %s, want %d", length, status, body, want)
+		}
+	}
+}
+
+func TestResultsOfMoreThan100000ObjectsAreRefused(t *testing.T) {
+	t.Parallel()
+	c := connect(t, apicsim.Options{})
+	c.login("admin", "apic-sim")
+	fill(t, c.sim, 50_000) // with a tag each
+	const all = "/api/mo/uni/tn-T/out-O.json?query-target=subtree&rsp-prop-include=naming-only&target-subtree-class="
+	if status, body := c.do("GET", all+"l3extSubnet,tagAnnotation", ""); status != http.StatusOK || !strings.HasPrefix(body, `{"totalCount":"100000"`) {
+		t.Errorf("100,000 objects: %d %.80s", status, body)
+	}
+	if status, body := c.do("GET", all+"l3extSubnet,tagAnnotation,l3extOut", ""); status != http.StatusBadRequest || !strings.Contains(body, "result dataset is too big") {
+		t.Errorf("100,001 objects: %d %.200s", status, body)
+	}
+	if status, body := c.do("GET", "/api/class/l3extInstP.json?rsp-subtree=full", ""); status != http.StatusBadRequest {
+		t.Errorf("a subtree of more: %d %.200s", status, body)
+	}
+	if status, body := c.do("GET", all+"l3extSubnet,tagAnnotation,l3extOut&page=10&page-size=10000&order-by=tagAnnotation.dn,l3extSubnet.dn,l3extOut.dn", ""); status != http.StatusOK || !strings.HasPrefix(body, `{"totalCount":"100001","imdata":[{"l3extOut"`) {
+		t.Errorf("the last page of it: %d %.200s", status, body)
+	}
+	if status, body := c.do("GET", all+"l3extSubnet,tagAnnotation,l3extOut&rsp-subtree-include=count", ""); status != http.StatusOK || !strings.Contains(body, `"count":"100001"`) {
+		t.Errorf("how many there are: %d %.200s", status, body)
 	}
 }
 
