@@ -21,6 +21,7 @@ import (
 //	GET    /dump/{dn}               the tree, as Dump
 //	GET    /requests?after=0        the request log, one JSON object a line
 //	GET    /stats                   counts
+//	       /node/{id}/…             all that with another member of the cluster: 1 is the first
 func (s *Sim) Control() http.Handler {
 	mux := http.NewServeMux()
 	done := func(w http.ResponseWriter, err error) {
@@ -93,7 +94,27 @@ func (s *Sim) Control() http.Handler {
 	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(s.Stats())
 	})
+	mux.HandleFunc("/node/{id}/{rest...}", func(w http.ResponseWriter, r *http.Request) {
+		id := r.PathValue("id")
+		m := s.memberByID(id)
+		if m == nil {
+			http.Error(w, "no member "+id, http.StatusNotFound)
+			return
+		}
+		http.StripPrefix("/node/"+id, m.Control()).ServeHTTP(w, r)
+	})
 	return mux
+}
+
+func (s *Sim) memberByID(id string) *Sim {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range *s.members {
+		if strconv.Itoa(m.id) == id {
+			return m
+		}
+	}
+	return nil
 }
 
 func number(r *http.Request, name string, otherwise int) (int, error) {

@@ -114,6 +114,9 @@ func TestProgram(t *testing.T) {
 	if resp, _ = ask("GET", urls[1]+"/api/class/fvTenant.json", "", resp.Header.Get("Set-Cookie")); resp.StatusCode != 403 {
 		t.Errorf("the second member took the first one's token: %d", resp.StatusCode)
 	}
+	if _, body = ask("GET", said["APIC_SIM_CONTROL"]+"/node/2/stats", "", ""); !strings.Contains(body, `"Sessions":0`) {
+		t.Errorf("stats of the second member: %s", body)
+	}
 	if url, err := os.ReadFile(file("url", "")); err != nil || strings.TrimSpace(string(url)) != said["APIC_SIM_URL"] {
 		t.Errorf("url file holds %q (%v)", url, err)
 	}

@@ -253,14 +253,8 @@ func TestResultsOfMoreThan100000ObjectsAreRefused(t *testing.T) {
 	if status, body := c.do("GET", all+"l3extSubnet,tagAnnotation,l3extOut", ""); status != http.StatusBadRequest || !strings.Contains(body, "result dataset is too big") {
 		t.Errorf("100,001 objects: %d %.200s", status, body)
 	}
-	if status, body := c.do("GET", "/api/class/l3extInstP.json?rsp-subtree=full", ""); status != http.StatusBadRequest {
-		t.Errorf("a subtree of more: %d %.200s", status, body)
-	}
 	if status, body := c.do("GET", all+"l3extSubnet,tagAnnotation,l3extOut&page=10&page-size=10000&order-by=tagAnnotation.dn,l3extSubnet.dn,l3extOut.dn", ""); status != http.StatusOK || !strings.HasPrefix(body, `{"totalCount":"100001","imdata":[{"l3extOut"`) {
 		t.Errorf("the last page of it: %d %.200s", status, body)
-	}
-	if status, body := c.do("GET", all+"l3extSubnet,tagAnnotation,l3extOut&rsp-subtree-include=count", ""); status != http.StatusOK || !strings.Contains(body, `"count":"100001"`) {
-		t.Errorf("how many there are: %d %.200s", status, body)
 	}
 }
 
@@ -441,6 +435,9 @@ func TestControlPort(t *testing.T) {
 		{"POST", "/events/drop?n=x", "", 400, "strconv.Atoi: parsing \"x\": invalid syntax\n"},
 		{"POST", "/events/drop?n=2&match=tn-T", "", 204, ""},
 		{"POST", "/sockets/close", "", 204, ""},
+		{"POST", "/seed", `{"bgpPeerEntry":{"attributes":{"dn":"topology/pod-1/node-7/sys/bgp/inst/dom-T:V/peer-[10.0.0.1]/ent-[10.0.0.1]"}}}`, 204, ""},
+		{"POST", "/seed", `{"bgpPeerEntry":{"attributes":{"dn":"uni"}}}`, 400, "seed body 1: HTTP 400, code 120: unknown property value uni, name dn, class bgpPeerEntry [(Dn0)] Dn0=, \n"},
+		{"POST", "/mo/", `{"bgpPeerEntry":{"attributes":{"dn":"topology/pod-1/node-7/sys/bgp/inst/dom-T:V/peer-[10.0.0.1]/ent-[10.0.0.2]"}}}`, 400, "post : HTTP 400, code 120: class bgpPeerEntry is not configurable, Dn0=topology/pod-1/node-7/sys/bgp/inst/dom-T:V/peer-[10.0.0.1]/ent-[10.0.0.2], \n"},
 	} {
 		if status, got := ask(tc.method, tc.path, tc.body); status != tc.status || got != tc.want {
 			t.Errorf("%s %s: %d %q, want %d %q", tc.method, tc.path, status, got, tc.status, tc.want)
@@ -464,6 +461,31 @@ func TestControlPort(t *testing.T) {
 	}
 	if _, got := ask("GET", "/stats", ""); !strings.Contains(got, `"Sessions":0`) {
 		t.Errorf("stats: %s", got)
+	}
+}
+
+func TestControlPortOfAClusterReachesEachMember(t *testing.T) {
+	t.Parallel()
+	first := newSim(t, apicsim.Options{})
+	second := first.Member()
+	defer second.Close()
+	ask := func(h http.Handler, method, path, body string) int {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body)))
+		return w.Code
+	}
+	const domains = "/api/aaaListDomains.json"
+	if got := ask(first.Control(), "POST", "/node/2/faults", `{"match":"aaaListDomains","times":-1,"status":502}`); got != http.StatusNoContent {
+		t.Fatalf("arming a fault: %d", got)
+	}
+	if a, b := ask(first, "GET", domains, ""), ask(second, "GET", domains, ""); a != http.StatusOK || b != http.StatusBadGateway {
+		t.Errorf("the members answer %d and %d", a, b)
+	}
+	if got := ask(first.Control(), "GET", "/node/3/stats", ""); got != http.StatusNotFound {
+		t.Errorf("a third member: %d", got)
+	}
+	if a, b := len(first.Requests(0)), len(second.Requests(0)); a != 1 || b != 1 {
+		t.Errorf("%d and %d requests", a, b)
 	}
 }
 
