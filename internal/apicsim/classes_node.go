@@ -13,7 +13,8 @@ func nodeClasses() []*class {
 	issues := flags(
 		"access-encap-bd-map-conflict", "access-encap-node-overlap", "anchor-encap-mismatch", "anchor-node-mismatch",
 		"bd-profile-mismatch", "loopback-ip-missing", "missing-mpls-infra-l3out", "missing-rs-export-route-profile",
-		"mtu-mac-mismatch", "node-path-misconfig", "node-vlif-misconfig", "routerid-not-changable-with-mcast",
+		"mtu-mac-mismatch", "node-path-misconfig", "node-vlif-misconfig",
+		"routerid-not-changable-with-mcast", //nolint:misspell // as the APIC spells it
 		"rtsumsubnet-l3extsubnet-conflict", "subnet-mismatch")
 	issues.spelled = map[string]string{"none": ""}
 	// What an interface is, on a port or anchored on a node.

@@ -17,11 +17,11 @@ type verdict struct {
 	lost claim
 }
 
-// faultDNs are where a leaf, and the APIC on its behalf, say so.
+// faults are the DNs at which a leaf, and the APIC on its behalf, say so.
 //
 // Source: faultInst_F0467_full_attributes.json; for the delegate, two of other causes in
 // docs/docs/validations.md of s:preup. unverified: what affected is for an external EPG.
-func (v *verdict) faultDNs() (inst, delegate string) {
+func (v *verdict) faults() (inst, delegate string) {
 	return fmt.Sprintf("topology/pod-1/node-%d/local/svc-policyelem-id-0/uni/epp/rtd-[%s]/nwissues/fault-F0467", v.leaf, v.epg.dn),
 		fmt.Sprintf("%s/fd-[uni/epp/rtd-[%s]/node-%d/nwissues]-fault-F0467", v.epg.dn, v.epg.dn, v.leaf)
 }
@@ -52,7 +52,7 @@ func (s *Sim) verdicts() map[string]*verdict {
 					continue
 				}
 				v := &verdict{epg, leaf, c}
-				inst, delegate := v.faultDNs()
+				inst, delegate := v.faults()
 				if w := found[inst]; w == nil || cmp.Or(cmp.Compare(c.vnid, w.lost.vnid), c.prefix.Compare(w.lost.prefix)) < 0 {
 					found[inst], found[delegate] = v, v
 				}

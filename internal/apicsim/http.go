@@ -251,7 +251,6 @@ func rawBody(body []byte) json.RawMessage {
 	return json.RawMessage(appendQuoted(nil, string(body)))
 }
 
-//nolint:gochecknoglobals // immutable
 var passwords = regexp.MustCompile(`("password"\s*:\s*)"(?:[^"\\]|\\.)*"`)
 
 // route finds the handler of a request. The lock is held.
@@ -294,6 +293,8 @@ func (s *Sim) route(r *http.Request, c *call) response {
 		return fail(err)
 	}
 	switch kind, dn, _ := strings.Cut(name, "/"); {
+	case name == "requestAppToken":
+		return fail(notModeled("app users"))
 	case name == "webtokenSession" && c.method == http.MethodGet:
 		return s.webToken(c)
 	case c.session.signed && strings.HasPrefix(name, "aaa"):

@@ -27,7 +27,7 @@ const (
 	ruleText      ruleKind = iota
 	ruleWord               // one of words
 	ruleFlags              // a set of words: comma separated, read back sorted
-	ruleNumber             //
+	ruleNumber             // a whole number, or one of words
 	ruleMAC                // a hardware address
 	rulePrefix             // an IP address with a mask
 	ruleInterface          // the same, or 0.0.0.0 or :: for none
@@ -120,7 +120,6 @@ func checkMAC(v string) (string, int) {
 	return strings.ToUpper(strings.ReplaceAll(v, "-", ":")), 0
 }
 
-//nolint:gochecknoglobals // immutable
 var macPattern = regexp.MustCompile(`^([0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}$`)
 
 // Patterns of text properties. Source: apic-rest.md 4.1 and 4.4.

@@ -17,7 +17,7 @@ import (
 // "apic-sim", the lifetimes of a real APIC and no throttling.
 type Options struct {
 	Users   []User // nil is {admin, apic-sim}
-	Version string // "" is 6.0(9c), the release whose class metadata the simulator follows
+	Version string // in logins and on nodes; "" is 6.0(9c), the release whose class metadata the simulator follows
 
 	TokenLife        time.Duration // of a token that is not refreshed; 0 is 600 s
 	SessionLife      time.Duration // from login, whatever is refreshed; 0 is 24 h
@@ -31,7 +31,7 @@ type Options struct {
 	RefreshRevokes   bool  // a refresh ends the tokens before it; else they live on to their own expiry
 	NoRefreshTimeout bool  // ignore refresh-timeout, as before APIC 4.0
 	ModifyCreates    bool  // status=modified on an absent object creates it; else 102. Not known of a real APIC
-	Leafs            []int // ids of leafs in pod 1, where external EPGs are deployed and F0467 is raised
+	Leafs            []int // ids of leafs in pod 1, where L3Outs without node profiles are deployed, and F0467 is raised
 	ObserveTags      bool  // push changes of tagAnnotation and tagTag; metadata says isObservable=false
 
 	MaxResult   int       // objects in an answer before "dataset is too big"; 0 is 100,000
