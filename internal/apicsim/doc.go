@@ -55,7 +55,7 @@
 //     events, a deleted event for every object below a deleted one, all ids of a session in
 //     one frame, silence about tags (Options.ObserveTags breaks it), the trap of a cookie
 //     that stands twice. A reader that does not keep up loses its socket.
-//   - Users restricted to tenants, or to reading.
+//   - Users restricted to tenants, or to reading; the login tells their domains and tenants.
 //   - Clusters: Sim.Member is one more APIC with the same fabric and its own sessions.
 //
 // # For tests
