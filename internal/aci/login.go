@@ -66,7 +66,7 @@ func (l Login) Update(m Login) Login {
 	if m.Version != "" {
 		l.Version = m.Version
 	}
-	if m.Domains != nil {
+	if m.Domains != nil || m.Shown != nil {
 		l.Domains, l.Shown = m.Domains, m.Shown
 	}
 	return l
