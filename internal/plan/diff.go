@@ -17,6 +17,7 @@ import (
 const (
 	ReasonL3OutMissing = "L3OutMissing"     // the tenant or the L3Out does not exist (yet)
 	ReasonNotAllowed   = "NotAllowed"       // --allow does not name the L3Out
+	ReasonAPICTooOld   = "APICTooOld"       // the APIC is older than aci.MinVersion
 	ReasonPaused       = "Paused"           // somebody paused the EPG or its L3Out
 	ReasonForeignOwner = "ManagedElsewhere" // Nexus Dashboard Orchestrator manages the EPG
 	ReasonEPGGone      = "EPGGone"          // its owner deleted an EPG that is not ours
@@ -47,7 +48,8 @@ const (
 //	                       | of ours is elsewhere in the VRF|
 //	foreign                | use it as it is                | -
 //
-// Whatever is paused, not allowed, managed elsewhere, in doubt, or under way already is left.
+// Whatever is paused, not allowed, managed elsewhere, in doubt, or under way already is left, and
+// everything on an APIC that is too old.
 func Diff(want *desired.State, have *observed.State, p Policy, domain aci.DN, places []aci.Place) Plan {
 	d := differ{
 		want: want, have: have, policy: p, domain: domain,
@@ -114,6 +116,10 @@ func (d *differ) fate(e aci.ExtEPG) fate {
 	case !d.policy.Allow.Allows(e.L3Out):
 		f = barred
 		d.problem(aci.Place{ExtEPG: e}, ReasonNotAllowed, "%s: --allow does not name the L3Out %s", e, e.L3Out)
+	case aci.TooOld(d.policy.APIC):
+		f = barred
+		d.problem(aci.Place{ExtEPG: e}, ReasonAPICTooOld,
+			"%s: nothing is written: the APIC runs release %s, and aci-sync needs %s or newer", e, d.policy.APIC, aci.MinVersion)
 	case !d.have.Complete(e.L3Out):
 	case !d.have.Exists(e.L3Out):
 		f = barred

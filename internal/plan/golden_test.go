@@ -30,7 +30,7 @@ const us = aci.Owner("c1")
 // TestDiff_goldens runs the files of testdata, one for each row of the tables above Diff and
 // of what they promise. The sections of a file are taken in order:
 //
-//	policy         upsert-only, delete-used, allow TENANT/L3OUT
+//	policy         upsert-only, delete-used, allow TENANT/L3OUT, scope FLAGS, apic VERSION
 //	*cluster.yaml  Kubernetes objects, folded
 //	*fabric.json   all that the APIC holds now, flat; read
 //	*events.json   what the APIC announces, folded; with "expect STATUS DN" lines before it
@@ -124,6 +124,8 @@ func (c *golden) setPolicy(t *testing.T, text string) {
 			c.policy.DeleteUsed = true
 		case "allow":
 			c.policy.Allow, err = plan.ParseAllow(strings.Split(value, ","))
+		case "apic":
+			c.policy.APIC = value
 		case "scope":
 			c.policy.Scope = aci.ParseScope(value)
 		default:

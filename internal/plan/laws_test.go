@@ -190,6 +190,7 @@ func newWorld(t *testing.T, seed uint64) *someWorld {
 	if rng.IntN(6) == 0 {
 		w.policy.Scope = aci.Scope{"import-security", "shared-rtctrl"}
 	}
+	w.policy.APIC = pick(rng, "", "6.0(9c)", "5.0(1k)", "what", "5.10(1a)", "6.0(9c)", "6.0(9c)", "4.10(1a)")
 	for _, l := range worldL3Outs {
 		if vrf := worldVRFs[l.Name]; vrf != "" {
 			w.put(aci.ClassL3Out, l.DN(), "name", l.Name)
@@ -419,7 +420,7 @@ func (w *someWorld) lawful(t *testing.T, p plan.Plan) {
 		if c.Action == plan.Delete && c.Place.Prefix.IsValid() && w.want.Held(c.Place.Prefix) {
 			t.Errorf("seed %d: %s: is held", w.seed, c)
 		}
-		if !w.policy.Allow.Allows(e.L3Out) || w.have.Paused(e) || w.objects[e.DN()].Attrs["extMngdBy"] == "msc" {
+		if !w.policy.Allow.Allows(e.L3Out) || w.policy.APIC == "4.10(1a)" || w.have.Paused(e) || w.objects[e.DN()].Attrs["extMngdBy"] == "msc" {
 			t.Errorf("seed %d: %s: must not be written", w.seed, c)
 		}
 	}
