@@ -84,6 +84,9 @@ func (l Login) SameRights(m Login) bool {
 // ReadsAll reports whether the user is known to read the whole fabric.
 func (l Login) ReadsAll() bool { return slices.Contains(l.Domains, allDomain) }
 
+// TellsRights reports whether l tells what the user may read and what not.
+func (l Login) TellsRights() bool { return l.ReadsAll() || l.Shown != nil }
+
 // MayRead reports whether the user may read d; false only when the login says so. Then an empty
 // answer about d is not proof that there is nothing.
 func (l Login) MayRead(d DN) bool {

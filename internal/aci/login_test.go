@@ -89,6 +89,9 @@ func TestParseLogin(t *testing.T) {
 				t.Errorf("domains (-want +got)\n%s", diff)
 			}
 			a, b := aci.L3Out{Tenant: "a", Name: "o"}.DN(), aci.L3Out{Tenant: "b", Name: "o"}.DN()
+			if told := c.all || !c.b || !c.a; l.TellsRights() != told {
+				t.Errorf("tells rights %v: %+v", l.TellsRights(), l)
+			}
 			if l.ReadsAll() != c.all || l.MayRead(a) != c.a || l.MayRead(b) != c.b {
 				t.Errorf("may read all %v, a %v, b %v: %+v", l.ReadsAll(), l.MayRead(a), l.MayRead(b), l)
 			}

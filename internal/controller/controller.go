@@ -36,6 +36,9 @@ type APIC interface {
 	Marks(ctx context.Context, o aci.Owner) ([]aci.DN, error)
 	// Forget ends the subscription to l.
 	Forget(l aci.L3Out)
+	// Login returns what the APIC said of itself and of the user at the newest login; false before
+	// the first.
+	Login() (aci.Login, bool)
 	// Updates are the events and gaps of what was read; closed when the client ends.
 	Updates() <-chan aci.Update
 }
@@ -75,8 +78,9 @@ type Controller struct {
 
 	synced  chan struct{} // closed when all of Kubernetes is folded
 	syncing sync.Once
+	rights  chan struct{} // holds one token when the user may have got more rights
 
-	mu       sync.Mutex // guards the fields below
+	mu       sync.Mutex // guards the fields below, and opts.Policy.APIC
 	want     *desired.State
 	have     *observed.State
 	queue    workqueue.TypedDelayingInterface[aci.DN] // keys are domains; nil before Run
@@ -93,6 +97,9 @@ type Controller struct {
 	kept     map[aci.ExtEPG]string   // EPGs that stay although nobody names them -> why
 	problems map[origin][]desired.Problem
 	shown    map[shown]int // problem -> origins that have it
+	login    aci.Login     // the newest that was taken in
+	heeded   bool          // there was one
+	blind    bool          // marked objects may not be looked for
 }
 
 // watch is an L3Out that is read and subscribed to.
@@ -102,6 +109,7 @@ type watch struct {
 	recheck time.Duration // between the last two looks at a missing one, or attempts to read it
 	pauseAt time.Time     // when the pause tags were read last
 	holds   bool          // something in it may bear our mark: nothing is decided before it is read
+	denied  bool          // the user may not read it, as was found last
 }
 
 // doubled is how long to wait for the next look.
@@ -122,6 +130,7 @@ func New(apic APIC, writer Writer, cluster Cluster, o Options) *Controller {
 	c := &Controller{
 		apic: apic, writer: writer, cluster: cluster, opts: o, log: o.Logger, metrics: newMetrics(o.Metrics),
 		synced:   make(chan struct{}),
+		rights:   make(chan struct{}, 1),
 		want:     desired.NewState(o.Desired),
 		have:     observed.NewState(o.Policy.Owner),
 		watches:  map[aci.L3Out]*watch{},
@@ -230,6 +239,9 @@ func (c *Controller) fold(u aci.Update) {
 	w := c.watches[l]
 	if w == nil {
 		return
+	}
+	if w.denied && u.Kind == aci.Event {
+		c.hurry(l) // something of it is shown
 	}
 	if existed && !c.have.Exists(l) {
 		w.missing, w.recheck = true, recheckMin
@@ -352,30 +364,35 @@ func (c *Controller) retryable(ctx context.Context, failed map[aci.L3Out]error) 
 // APIC cannot tell it. Its own domain stays shut; others cannot wait for ever.
 func forGood(err error) bool {
 	answer, ok := errors.AsType[*aci.Error](err)
-	return ok && !errors.Is(err, aci.ErrSession) && (answer.Status == 403 || answer.Status == 400)
+	return denied(err) || ok && !errors.Is(err, aci.ErrSession) && answer.Status == 400
 }
 
-// findMarks watches every L3Out in which something bears our mark; false when it may not be told.
+// findMarks watches every L3Out in which something is seen to bear our mark; false when it is not
+// known in which L3Outs the user would have been shown it.
 func (c *Controller) findMarks(ctx context.Context) (bool, error) {
 	dns, err := c.apic.Marks(ctx, c.opts.Policy.Owner)
-	if refused, ok := errors.AsType[*aci.Error](err); ok && refused.Status == 403 && !errors.Is(err, aci.ErrSession) {
-		// A user with rights to one tenant only may not be shown the whole fabric.
-		c.log.Warn("may not look for marked objects fabric-wide: what is left of ours in L3Outs that no workload names stays",
-			"err", err)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.heed()
+	if denied(err) {
+		if !c.blind {
+			c.log.Warn("may not look for marked objects fabric-wide: what is left of ours in L3Outs that no workload names stays",
+				"err", err)
+		}
+		c.blind = true
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.blind = false
 	for _, d := range dns {
 		if l, ok := aci.L3OutOf(d); ok {
 			c.watch(l)
 			c.watches[l].holds = true
 		}
 	}
-	return true, nil
+	return c.login.TellsRights(), nil
 }
 
 // watch begins to read and follow l, if that is new.
@@ -388,12 +405,18 @@ func (c *Controller) watch(l aci.L3Out) {
 	}
 }
 
-// resync looks for marked objects fabric-wide once per interval; the L3Outs themselves are
-// read again by their workers.
+// resync looks for marked objects fabric-wide once per interval, and when the user's rights
+// changed; the L3Outs themselves are read again by their workers.
 func (c *Controller) resync(ctx context.Context) {
 	for {
-		if !sleep(ctx, c.jitter()) {
+		t := time.NewTimer(c.jitter())
+		select {
+		case <-ctx.Done():
+			t.Stop()
 			return
+		case <-c.rights:
+			t.Stop()
+		case <-t.C:
 		}
 		if _, err := c.findMarks(ctx); err != nil && ctx.Err() == nil {
 			c.log.Warn("cannot look for marked objects, will try again", "err", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
@@ -64,7 +65,12 @@ func (c *Controller) turn(ctx context.Context, key aci.DN) time.Time {
 		}
 		wait := d.fail(now)
 		c.prune(key)
-		c.log.Warn("will try again", "dn", key, "err", err, "dur", wait, "attempt", d.failures)
+		c.tidy(key)
+		level := slog.LevelWarn
+		if denied(err) && d.failures > 1 {
+			level = slog.LevelDebug // it was said, and can stay so for good
+		}
+		c.log.Log(ctx, level, "will try again", "dn", key, "err", err, "dur", wait, "attempt", d.failures)
 		return d.notBefore
 	}
 	d.failures, d.notBefore = 0, time.Time{}
@@ -146,8 +152,15 @@ func (c *Controller) read(ctx context.Context, l aci.L3Out) error {
 	u, err := c.apic.Read(ctx, l)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.heed()
+	if err == nil && len(u.Objects) == 0 && !c.login.MayRead(l.DN()) {
+		err = fmt.Errorf("read %s: %w (%s)", l.DN(), errNotShown, domains(c.login))
+	}
 	if err != nil {
 		c.have.Unread(l.DN())
+		if denied(err) {
+			c.notShown(l, err)
+		}
 		return err
 	}
 	c.fold(u)
@@ -155,6 +168,7 @@ func (c *Controller) read(ctx context.Context, l aci.L3Out) error {
 	if w == nil {
 		return nil
 	}
+	w.denied = false
 	now := time.Now()
 	switch {
 	case !c.have.Exists(l):
@@ -222,7 +236,7 @@ func (c *Controller) decide(
 			}
 		}
 		list := slices.SortedFunc(maps.Keys(places), aci.Place.Compare)
-		p := plan.Diff(c.want, c.have, c.opts.Policy, key, list)
+		p := c.diff(key, list)
 		stale := c.stalePauses(p.Changes)
 		if round == maxRounds {
 			c.putOff(p.Reads)
@@ -392,8 +406,8 @@ func (c *Controller) tidy(key aci.DN) {
 	for _, e := range c.want.EPGs() {
 		named[e.L3Out] = true
 	}
-	for l := range c.watches {
-		if c.have.Domain(l) != key || !c.have.Complete(l) {
+	for l, w := range c.watches {
+		if c.have.Domain(l) != key || !c.have.Complete(l) && !w.denied {
 			continue
 		}
 		for _, e := range c.have.ExtEPGs(l) {
