@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 
@@ -50,26 +51,19 @@ func TestStrip_keeps_all_that_claims_depend_on(t *testing.T) {
 // kept is obj as it comes out of the cache.
 func kept(t *testing.T, obj metav1.Object) metav1.Object {
 	t.Helper()
-	var f toolscache.TransformFunc
-	switch obj.(type) {
-	case nil:
+	if obj == nil {
 		return nil
-	case *corev1.Pod:
-		f = strip(stripPod)
-	case *corev1.Service:
-		f = strip(stripService)
-	case *appsv1.Deployment:
-		f = strip(stripDeployment)
-	case *appsv1.StatefulSet:
-		f = strip(stripStatefulSet)
-	case *appsv1.DaemonSet:
-		f = strip(stripDaemonSet)
-	case *metav1.PartialObjectMetadata:
-		f = strip(stripMeta)
 	}
-	out, err := f(obj)
+	once, err := transform(obj.(runtime.Object).DeepCopyObject())
 	if err != nil {
 		t.Fatal(err)
+	}
+	out, err := transform(once.(runtime.Object).DeepCopyObject())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(once, out); d != "" {
+		t.Fatalf("what is stripped twice differs\n%s", d)
 	}
 	return out.(metav1.Object)
 }
@@ -218,7 +212,7 @@ func someObject(rng *rand.Rand) (desired.Ref, metav1.Object) {
 func TestStrip_passes_what_it_does_not_know(t *testing.T) {
 	t.Parallel()
 	gone := toolscache.DeletedFinalStateUnknown{Key: "ns/web"}
-	got, err := strip(stripPod)(gone)
+	got, err := transform(gone)
 	if err != nil || got != gone {
 		t.Errorf("got %v, %v", got, err)
 	}
