@@ -121,8 +121,9 @@ func TestLogin_that_tells_no_version_is_followed_by_a_question(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				s := w.sim("apic1", apicsim.Options{Version: tt.version})
 				if tt.second != "" {
-					s.SetVersion(tt.second)
-					t.Cleanup(s.Member().Close)
+					two := s.Member()
+					t.Cleanup(two.Close)
+					two.SetVersion(tt.second)
 				}
 				if tt.fault != nil {
 					tt.fault.Match, tt.fault.Times = "firmwareCtrlrRunning", -1

@@ -150,12 +150,19 @@ func (s *Sim) grant(sess *session, now time.Time) response {
 	return r
 }
 
-// SetVersion changes the version that logins and refreshes of this member show from now on, as an
-// upgrade does. What firmwareCtrlrRunning shows stays, and sessions live on: see ExpireSessions.
+// SetVersion changes the version of this member, as an upgrade does: logins, refreshes and its objects
+// show it from now on. Sessions live on: see ExpireSessions.
 func (s *Sim) SetVersion(v string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.opts.Version = v
+	t := s.begin()
+	s.fabric.lookup("topology", "pod-1", "node-"+strconv.Itoa(s.id)).walk(func(n *node) {
+		if i := n.class.find("version"); i >= 0 {
+			t.set(n, i, v)
+		}
+	})
+	t.commit()
 }
 
 // appendDomains writes what the user may read and write, as in login_2.0_full.json.

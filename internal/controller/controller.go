@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -362,10 +361,7 @@ func (c *Controller) retryable(ctx context.Context, failed map[aci.L3Out]error) 
 
 // forGood reports an answer that waiting does not change: the user may not read this, or the
 // APIC cannot tell it. Its own domain stays shut; others cannot wait for ever.
-func forGood(err error) bool {
-	answer, ok := errors.AsType[*aci.Error](err)
-	return denied(err) || ok && !errors.Is(err, aci.ErrSession) && answer.Status == 400
-}
+func forGood(err error) bool { return denied(err) || answered(err, 400) }
 
 // findMarks watches every L3Out in which something is seen to bear our mark; false when it is not
 // known in which L3Outs the user would have been shown it.

@@ -93,9 +93,13 @@ func (c *Controller) hurry(l aci.L3Out) {
 var errNotShown = errors.New("the user may not read it")
 
 // denied reports whether a read failed because of the user's rights.
-func denied(err error) bool {
+func denied(err error) bool { return errors.Is(err, errNotShown) || answered(err, 403) }
+
+// answered reports whether the APIC answered a read with an error of this HTTP status, in a session
+// that is good. The WebSocket is not that: what it is refused for is the token.
+func answered(err error, status int) bool {
 	answer, ok := errors.AsType[*aci.Error](err)
-	return errors.Is(err, errNotShown) || ok && answer.Status == 403 && !errors.Is(err, aci.ErrSession)
+	return ok && answer.Status == status && answer.Op != "socket" && !errors.Is(err, aci.ErrSession)
 }
 
 // notShown answers the read of an L3Out that the user may not read: what was known of it is not

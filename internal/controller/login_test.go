@@ -333,3 +333,16 @@ func TestALoginThatDoesNotTellRightsIsCareful(t *testing.T) {
 		})
 	}
 }
+
+// What a WebSocket is refused for is the token, in whose place the next one comes.
+func TestAWebSocketThatIsRefusedIsNoMatterOfRights(t *testing.T) {
+	bubble(t, options{}, func(w *world) {
+		w.deploy("web", "a/web", "10.0.0.1")
+		w.sleep(time.Second)
+		w.forget()
+		w.fault(apicsim.Fault{Match: `GET /socket`, Times: -1, Status: 403, Code: "403", Text: "Token was invalid (Error: Token timeout)"})
+		w.sim.CloseSockets()
+		w.sleep(10 * time.Minute)
+		w.wantNotes()
+	})
+}
