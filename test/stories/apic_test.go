@@ -32,6 +32,8 @@ import (
 //	apic fault JSON|clear        see apicsim.Fault
 //	apic drop COUNT REGEXP       lose events of objects whose DN matches
 //	apic sockets | sessions      close all
+//	apic version VERSION         another release, as after an upgrade: all sessions end
+//	apic rights all|TENANT...    what aci-sync may read and write, from its next login on, which comes now
 //	apic wire up|refuse|hang     the network
 //	apic attempts COUNT          connections since then
 //	apic hold REGEXP             keep aci-sync's requests waiting from now on
@@ -45,7 +47,7 @@ func apicVerb(s *story, ts *testscript.TestScript, args []string) error {
 	do, args := args[0], args[1:]
 	need := map[string]int{
 		"post": 2, "delete": 1, "exists": 1, "is": 2, "tag": 3, "dump": 2, "fault": 1, "drop": 2, "wire": 1,
-		"attempts": 1, "hold": 1, "held": 1, "stats": 2, "owned": 3, "deleteall": 2,
+		"attempts": 1, "hold": 1, "held": 1, "stats": 2, "owned": 3, "deleteall": 2, "version": 1, "rights": 1,
 	}
 	if len(args) < need[do] {
 		return fmt.Errorf("apic %s takes %d arguments", do, need[do])
@@ -135,11 +137,20 @@ func (s *story) trouble(ts *testscript.TestScript, do string, args []string) err
 	case "sockets":
 		s.sim.CloseSockets()
 		return nil
+	case "version":
+		s.sim.SetVersion(args[0])
+	case "rights":
+		u := apicsim.User{Name: ourUser, Password: password, Tenants: args}
+		if args[0] == "all" {
+			u.Tenants = nil
+		}
+		s.sim.SetUser(u)
 	case "sessions":
-		s.sim.ExpireSessions()
-		return nil
+	default:
+		return fmt.Errorf("apic does not know %q", do)
 	}
-	return fmt.Errorf("apic does not know %q", do)
+	s.sim.ExpireSessions()
+	return nil
 }
 
 func want(n float64, condition, of string) error {

@@ -87,7 +87,8 @@ func (p *process) stop(d time.Duration) error {
 // acisyncVerb starts and stops aci-sync, and looks at it:
 //
 //	acisync start [-name N] [-nowait] [-env K=V]... [FLAG...]   until it is in control
-//	acisync stop | kill | term | exited [-name N]               term does not wait, exited does
+//	acisync stop | kill | term [-name N]                        term does not wait
+//	acisync exited [-name N] [CODE]                             waits for the end, by itself or after term; 0 is expected
 //	acisync log [-name N] REGEXP [COUNT]                        lines since the start
 //	acisync ready | alive [-name N]                             its probes
 //	acisync memory [-name N] COUNT                              MiB of resident memory
@@ -132,7 +133,11 @@ func acisyncVerb(s *story, ts *testscript.TestScript, args []string) error {
 	case "term":
 		return p.cmd.Process.Signal(syscall.SIGTERM)
 	case "exited":
-		return p.wait(exitWithin)
+		err := p.wait(exitWithin)
+		if e, failed := errors.AsType[*exec.ExitError](err); failed && len(args) > 0 && args[0] == strconv.Itoa(e.ExitCode()) {
+			return nil
+		}
+		return err
 	case "kill":
 		if err := p.cmd.Process.Kill(); err != nil {
 			return err

@@ -179,6 +179,7 @@ func verbs() map[string]verb {
 		"addr":       addrVerb,
 		"event":      eventVerb,
 		"robot":      robotVerb,
+		"called":     calledVerb,
 		"acisync":    acisyncVerb,
 		"apic":       apicVerb,
 		"holds":      holdsVerb,
