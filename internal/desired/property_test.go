@@ -586,7 +586,11 @@ func (h *history) definition() map[string]string {
 		}
 		c := metav1.GetControllerOf(p)
 		for _, a := range addrs(p) {
+			taken := slices.ContainsFunc(pods, func(q *corev1.Pod) bool {
+				return q != p && counts(q) && q.DeletionTimestamp == nil && slices.Contains(addrs(q), a)
+			})
 			switch {
+			case p.DeletionTimestamp != nil && taken:
 			case h.workload[p.UID] == "":
 				if c != nil && c.Kind == desired.KindReplicaSet && !h.seen[[2]types.UID{p.UID, c.UID}] {
 					hold(a)
@@ -594,12 +598,9 @@ func (h *history) definition() map[string]string {
 			case d == nil || !h.selected(p.Namespace):
 			default:
 				t, known, unknown := target(d)
-				taken := slices.ContainsFunc(pods, func(q *corev1.Pod) bool {
-					return q != p && counts(q) && q.DeletionTimestamp == nil && slices.Contains(addrs(q), a)
-				})
 				if unknown {
 					hold(a)
-				} else if known && expose(t).Pods && !(p.DeletionTimestamp != nil && taken) {
+				} else if known && expose(t).Pods {
 					claim(t, a, by, d)
 				}
 			}
