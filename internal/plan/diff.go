@@ -212,8 +212,8 @@ func (d *differ) epg(e aci.ExtEPG) {
 		if !d.want.Named(e) {
 			d.deleteEPG(e, g, Unclaimed)
 		}
-	case !g.Mark.Read && g.Annotation == d.policy.Owner.Annotation():
-		d.reads[dn] = struct{}{} // made just now, by who was leader before
+	case !g.Mark.Read && d.perhapsMarked(e, g):
+		d.reads[dn] = struct{}{} // made just now; events do not bear marks
 	case g.Mark.Value == "" && (g.Revived || d.have.Recorded(e) && d.leftByUs(e, g)):
 		if !g.Mark.Read {
 			d.reads[dn] = struct{}{}
@@ -224,6 +224,14 @@ func (d *differ) epg(e aci.ExtEPG) {
 			By: d.want.Workloads(e), For: d.want.Workloads(e),
 		})
 	}
+}
+
+// perhapsMarked reports whether an EPG looks as if it bore a mark that matters: ours, as what a
+// leader before us made; of one that is named also another cluster's, for it is restored by
+// whoever claims it.
+func (d *differ) perhapsMarked(e aci.ExtEPG, g observed.ExtEPG) bool {
+	by := aci.AnnotatedBy(g.Annotation)
+	return by == d.policy.Owner || by != "" && d.want.Named(e)
 }
 
 // leftByUs reports whether an EPG recorded as ours, that bears no mark now, is still ours.
