@@ -232,6 +232,9 @@ func (c *golden) decide(t *testing.T) (text, posts string) {
 		}
 		for _, ch := range p.Changes {
 			fmt.Fprintf(&b, "  %s\n", ch)
+			if len(ch.Lost) > 0 {
+				fmt.Fprintf(&b, "    lost %s\n", strings.Join(ch.Lost, ", "))
+			}
 		}
 		for _, at := range slices.SortedFunc(maps.Keys(p.Problems), aci.Place.Compare) {
 			for _, q := range p.Problems[at] {
