@@ -551,7 +551,8 @@ func (w *world) fabric() string {
 			e = &epg{ips: map[string]bool{}}
 			epgs[name] = e
 		}
-		ours := m[4] != "" && strings.Contains(m[6], `value="`+string(owner)+` `)
+		bearer, _, _ := strings.Cut(line, "/annotationKey-")
+		ours := m[4] != "" && strings.Contains(m[6], `value="`+owner.Mark(aci.DN(bearer))+`"`)
 		switch {
 		case ip == "":
 			e.marked = e.marked || ours
