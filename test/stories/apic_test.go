@@ -28,6 +28,7 @@ import (
 //	apic dump DN FILE            everything at and below DN with all attributes, for cmp
 //	apic owned DN CLUSTER COUNT  subnets in an EPG that bear the mark of a cluster
 //	apic deleteall DN COUNT      delete so many subnets of an EPG, one by one
+//	apic orchestrate DN [BY]     set extMngdBy of an EPG, as only Nexus Dashboard Orchestrator can: msc, or nothing
 //
 //	apic fault JSON|clear        see apicsim.Fault
 //	apic drop COUNT REGEXP       lose events of objects whose DN matches
@@ -48,6 +49,7 @@ func apicVerb(s *story, ts *testscript.TestScript, args []string) error {
 	need := map[string]int{
 		"post": 2, "delete": 1, "exists": 1, "is": 2, "tag": 3, "dump": 2, "fault": 1, "drop": 2, "wire": 1,
 		"attempts": 1, "hold": 1, "held": 1, "stats": 2, "owned": 3, "deleteall": 2, "version": 1, "rights": 1,
+		"orchestrate": 1,
 	}
 	if len(args) < need[do] {
 		return fmt.Errorf("apic %s takes %d arguments", do, need[do])
@@ -61,6 +63,9 @@ func apicVerb(s *story, ts *testscript.TestScript, args []string) error {
 		return s.netops.post(s.ctx, args[0], expand(ts, body))
 	case "delete":
 		return s.netops.remove(s.ctx, args[0])
+	case "orchestrate":
+		body := fmt.Sprintf(`{"l3extInstP":{"attributes":{"dn":%q,"extMngdBy":%q}}}`, args[0], strings.Join(args[1:], ""))
+		return s.sim.Seed([]byte(body))
 	case "exists", "is", "tag", "dump", "owned", "deleteall":
 		o, ok, err := s.netops.tree(s.ctx, args[0])
 		if err == nil && !ok {
@@ -218,8 +223,8 @@ func (s *story) deleteSubnets(epg object, dn, count string) error {
 }
 
 // holdsVerb checks that an EPG is as aci-sync promises and holds exactly the subnets of what is
-// named: holds [-foreign|-revived] [-cluster ID] EPG|L3OUT/EPG [KEY=VALUE|svc/NAME|+PREFIX]... The Pods
-// with a label, a Service, and a subnet of somebody else. With -foreign the EPG is not ours; with
+// named: holds [-foreign|-revived] [-cluster ID] [[TENANT/]L3OUT/]EPG [KEY=VALUE|svc/NAME|+PREFIX]... The Pods
+// with a label, a Service, and a subnet of somebody else, which somebody here may claim, too. With -foreign the EPG is not ours; with
 // -revived it may lack the annotation, for a write that meant to modify it has made it.
 func holdsVerb(s *story, ts *testscript.TestScript, args []string) error {
 	by, foreign, revived := cluster, false, false
@@ -238,10 +243,11 @@ func holdsVerb(s *story, ts *testscript.TestScript, args []string) error {
 	if len(args) == 0 {
 		return errors.New("usage: holds [-foreign] [-cluster ID] EPG [KEY=VALUE|svc/NAME|+PREFIX]...")
 	}
-	dn := l3out + "/instP-" + args[0]
-	if out, epg, ok := strings.Cut(args[0], "/"); ok {
-		dn = "uni/tn-TEN/out-" + out + "/instP-" + epg
+	path := append([]string{"TEN", "OUT"}[:max(0, 2-strings.Count(args[0], "/"))], strings.Split(args[0], "/")...)
+	if len(path) != 3 {
+		return fmt.Errorf("%s is no EPG", args[0])
 	}
+	dn := fmt.Sprintf("uni/tn-%s/out-%s/instP-%s", path[0], path[1], path[2])
 	named := map[string][]string{} // prefix -> what its subnet may be called
 	others := map[string]bool{}
 	for _, what := range args[1:] {
@@ -283,6 +289,7 @@ func holdsVerb(s *story, ts *testscript.TestScript, args []string) error {
 		at := dn + "/extsubnet-[" + ip + "]"
 		if others[ip] {
 			delete(others, ip)
+			delete(named, ip)
 			if c.tag("aci-sync") == by+" "+at {
 				complain("%s bears our mark", ip)
 			}

@@ -39,11 +39,14 @@ func expand(ts *testscript.TestScript, text string) string {
 	})
 }
 
-// kubeVerb is kubectl in the story's namespace: kube ARG... A file of the script that --filename
-// or -f names may use its variables.
+// kubeVerb is kubectl in the story's namespace: kube [-into VAR] ARG... A file of the script that
+// --filename or -f names may use its variables. What it prints can be put into one.
 func kubeVerb(s *story, ts *testscript.TestScript, args []string) error {
-	stdin := ""
+	stdin, into := "", ""
 	args = slices.Clone(args)
+	if len(args) > 2 && args[0] == "-into" {
+		into, args = args[1], args[2:]
+	}
 	for i, a := range args {
 		if i > 0 && args[i-1] == "-f" {
 			stdin, args[i] = expand(ts, ts.ReadFile(a)), "-"
@@ -58,6 +61,9 @@ func kubeVerb(s *story, ts *testscript.TestScript, args []string) error {
 	ts.Logf("%s%s", &stdout, &stderr)
 	if err != nil {
 		return fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, &stderr)
+	}
+	if into != "" {
+		ts.Setenv(into, strings.TrimSpace(stdout.String()))
 	}
 	return nil
 }
