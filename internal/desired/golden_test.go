@@ -148,7 +148,7 @@ func (w *world) restarted(t *testing.T, o desired.Options) *world {
 	return anew
 }
 
-func (w *world) fold(t *testing.T, doc string) desired.Touched {
+func (w *world) fold(t *testing.T, doc string) {
 	t.Helper()
 	var head struct {
 		metav1.TypeMeta   `json:",inline"`
@@ -163,7 +163,8 @@ func (w *world) fold(t *testing.T, doc string) desired.Touched {
 		namespace, name, _ := strings.Cut(name, "/")
 		r := desired.Ref{Kind: kind, Namespace: namespace, Name: name}
 		delete(w.now, r)
-		return w.state.Fold(r, nil)
+		w.state.Fold(r, nil)
+		return
 	}
 	var obj metav1.Object
 	switch head.Kind {
@@ -186,7 +187,7 @@ func (w *world) fold(t *testing.T, doc string) desired.Touched {
 	w.remember(obj)
 	r := desired.Ref{Kind: head.Kind, Namespace: head.Namespace, Name: head.Name}
 	w.now[r] = doc
-	return w.state.Fold(r, obj)
+	w.state.Fold(r, obj)
 }
 
 func (w *world) remember(obj metav1.Object) {
