@@ -78,6 +78,9 @@ func (c *Controller) report(domain aci.DN, places map[aci.Place]struct{}, p plan
 		if p.Kept[at.ExtEPG] == nil {
 			delete(c.kept, at.ExtEPG)
 		}
+		if !c.want.Named(at.ExtEPG) && c.have.Complete(at.L3Out) {
+			c.have.Release(at.ExtEPG) // what it was does not matter to anybody
+		}
 	}
 	for o, list := range found {
 		c.tell(o, list)

@@ -399,28 +399,16 @@ func (c *Controller) readSubnets(ctx context.Context, dns []aci.DN) ([]aci.Place
 	return places, nil
 }
 
-// tidy ends the watch on L3Outs of the domain in which nothing is wanted and nothing is ours,
-// and forgets what absent EPGs were that nobody names.
+// tidy ends the watch on L3Outs of the domain in which nothing is wanted and nothing is ours.
 func (c *Controller) tidy(key aci.DN) {
-	named := map[aci.L3Out]bool{}
-	for _, e := range c.want.EPGs() {
-		named[e.L3Out] = true
-	}
 	for l, w := range c.watches {
-		if c.have.Domain(l) != key || !c.have.Complete(l) && !w.denied {
+		if c.have.Domain(l) != key || !c.have.Complete(l) && !w.denied || c.want.NamedIn(l) || c.have.Marked(l) {
 			continue
 		}
-		for _, e := range c.have.ExtEPGs(l) {
-			if !c.want.Named(e) {
-				c.have.Release(e)
-			}
-		}
-		if !named[l] && !c.have.Marked(l) {
-			c.apic.Forget(l)
-			c.have.Forget(l)
-			c.metrics.forget(l)
-			delete(c.watches, l)
-		}
+		c.apic.Forget(l)
+		c.have.Forget(l)
+		c.metrics.forget(l)
+		delete(c.watches, l)
 	}
 }
 

@@ -452,6 +452,9 @@ func answersOf(s *desired.State) map[string]string {
 		}
 	}
 	for _, e := range someEPGs {
+		if s.NamedIn(e.L3Out) != slices.ContainsFunc(s.EPGs(), func(f aci.ExtEPG) bool { return f.L3Out == e.L3Out }) {
+			out["wrong "+e.L3Out.String()] = "is not named as its EPGs are"
+		}
 		for _, p := range somePrefixes {
 			place := aci.Place{ExtEPG: e, Prefix: p}
 			c, ok := s.Claim(place)

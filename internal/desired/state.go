@@ -80,6 +80,7 @@ type State struct {
 	claims     map[netip.Prefix][]give
 	held       map[netip.Prefix]int // prefix -> bearers whose target cannot be told
 	epgs       map[aci.ExtEPG]*epg
+	l3outs     map[aci.L3Out]int      // L3Out -> how many of epgs are in it
 	unknown    map[*workload]struct{} // workloads that count and whose target is not known
 
 	// hostNetwork counts, by workload, seen or not, the Pods that use their node's address.
@@ -123,6 +124,7 @@ func NewState(o Options) *State {
 		claims:     map[netip.Prefix][]give{},
 		held:       map[netip.Prefix]int{},
 		epgs:       map[aci.ExtEPG]*epg{},
+		l3outs:     map[aci.L3Out]int{},
 		unknown:    map[*workload]struct{}{},
 
 		hostNetwork: map[types.UID]int{},
@@ -186,6 +188,9 @@ func (s *State) Workloads(e aci.ExtEPG) []Ref {
 
 // Named reports whether some workload names e.
 func (s *State) Named(e aci.ExtEPG) bool { return s.epgs[e] != nil && len(s.epgs[e].workloads) > 0 }
+
+// NamedIn reports whether some workload names an EPG of l.
+func (s *State) NamedIn(l aci.L3Out) bool { return s.l3outs[l] > 0 }
 
 // EPGs returns every EPG that is named by a workload, sorted.
 func (s *State) EPGs() []aci.ExtEPG {
@@ -303,6 +308,7 @@ func (s *State) epg(e aci.ExtEPG) *epg {
 	if g == nil {
 		g = &epg{map[*workload]struct{}{}, map[netip.Prefix]int{}}
 		s.epgs[e] = g
+		s.l3outs[e.L3Out]++
 	}
 	return g
 }
@@ -311,6 +317,9 @@ func (s *State) epg(e aci.ExtEPG) *epg {
 func (s *State) drop(e aci.ExtEPG) {
 	if g := s.epgs[e]; g != nil && len(g.workloads) == 0 && len(g.prefixes) == 0 {
 		delete(s.epgs, e)
+		if s.l3outs[e.L3Out]--; s.l3outs[e.L3Out] == 0 {
+			delete(s.l3outs, e.L3Out)
+		}
 	}
 }
 
