@@ -22,7 +22,7 @@ import (
 
 // TestAChangeCostsTheSameWhateverIsThere counts what the controller allocates for single changes,
 // which is flat when it looks at nothing but what they touch. It is not parallel: others allocate, too.
-func TestAChangeCostsTheSameWhateverIsThere(t *testing.T) { //nolint:paralleltest // see above
+func TestAChangeCostsTheSameWhateverIsThere(t *testing.T) {
 	few, many := allocated(t, 10, 100), allocated(t, 1000, 10_000)
 	t.Logf("bytes a change: %d with few EPGs and subnets, %d with many", few, many)
 	if many > few+few/10 {

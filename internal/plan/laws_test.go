@@ -601,8 +601,9 @@ func crowd(t testing.TB, n, m int) (*desired.State, *observed.State) {
 	foldYAML(t, c.want, `{kind: Deployment, metadata: {namespace: a, name: web, uid: d,
 		annotations: {aci.haystacknetworks.com/l3o: '{"tenant":"T","l3out":"O","epg":"E1"}'}}, spec: {template: {metadata: {labels: {app: web}}}}}`)
 	for i := range m {
-		foldYAML(t, c.want, fmt.Sprintf(`{kind: Service, metadata: {namespace: a, name: s%d}, spec: {type: LoadBalancer,
-			selector: {app: web}}, status: {loadBalancer: {ingress: [{ip: %s}]}}}`, i, addr(i)))
+		svc := service(addr(i))
+		svc.Name = fmt.Sprintf("s%d", i)
+		c.want.Fold(desired.Ref{Kind: desired.KindService, Namespace: "a", Name: svc.Name}, svc)
 	}
 	l := worldL3Outs[0]
 	e := aci.ExtEPG{L3Out: l, Name: "E1"}
@@ -628,34 +629,53 @@ func crowd(t testing.TB, n, m int) (*desired.State, *observed.State) {
 func BenchmarkDiff(b *testing.B) {
 	for _, n := range []int{100, 1_000, 10_000, 20_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			want, have := crowd(b, n, n)
-			policy := newCase().policy
-			svc := service("192.0.2.1")
-			r := desired.Ref{Kind: desired.KindService, Namespace: "a", Name: "new"}
+			change := comesAndGoes(b, n)
 			b.ReportAllocs()
 			for b.Loop() {
-				for _, there := range []bool{true, false} {
-					t := want.Fold(r, nil)
-					if there {
-						t = want.Fold(r, svc)
-					}
-					p := plan.Diff(want, have, policy, "uni/tn-T/ctx-V", t.Places)
-					if len(p.Changes) != 1 {
-						b.Fatal(p.Changes)
-					}
-					for _, post := range p.Posts(us) {
-						for _, c := range post.Changes {
-							have.Expect(c.DN, c.Status(), c.Attrs)
-							attrs := maps.Clone(c.Attrs)
-							if attrs == nil {
-								attrs = map[string]string{}
-							}
-							attrs["status"] = c.Status()
-							have.Fold(aci.Update{Kind: aci.Event, Objects: []aci.MO{{Class: aci.ClassSubnet, DN: c.DN, Attrs: attrs}}})
-						}
-					}
-				}
+				change()
 			}
 		})
+	}
+}
+
+// TestDiff_costs_the_same_whatever_is_there counts allocations. It is not parallel: others
+// allocate, too.
+func TestDiff_costs_the_same_whatever_is_there(t *testing.T) {
+	few, many := testing.AllocsPerRun(100, comesAndGoes(t, 100)), testing.AllocsPerRun(100, comesAndGoes(t, 10_000))
+	t.Logf("allocations of a change: %v with few subnets, %v with many", few, many)
+	if many > few {
+		t.Errorf("a change allocates %v times beside 10,000 subnets, %v times beside 100", many, few)
+	}
+}
+
+// comesAndGoes returns what takes one address from the news of its Service to the news of its
+// subnet, and back, beside n others in the same EPG.
+func comesAndGoes(t testing.TB, n int) func() {
+	want, have := crowd(t, n, n)
+	policy := newCase().policy
+	svc := service("192.0.2.1")
+	r := desired.Ref{Kind: desired.KindService, Namespace: "a", Name: "new"}
+	return func() {
+		for _, there := range []bool{true, false} {
+			touched := want.Fold(r, nil)
+			if there {
+				touched = want.Fold(r, svc)
+			}
+			p := plan.Diff(want, have, policy, "uni/tn-T/ctx-V", touched.Places)
+			if len(p.Changes) != 1 {
+				t.Fatal(p.Changes)
+			}
+			for _, post := range p.Posts(us) {
+				for _, c := range post.Changes {
+					have.Expect(c.DN, c.Status(), c.Attrs)
+					attrs := maps.Clone(c.Attrs)
+					if attrs == nil {
+						attrs = map[string]string{}
+					}
+					attrs["status"] = c.Status()
+					have.Fold(aci.Update{Kind: aci.Event, Objects: []aci.MO{{Class: aci.ClassSubnet, DN: c.DN, Attrs: attrs}}})
+				}
+			}
+		}
 	}
 }
