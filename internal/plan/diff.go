@@ -54,7 +54,7 @@ func Diff(want *desired.State, have *observed.State, p Policy, domain aci.DN, pl
 	d := differ{
 		want: want, have: have, policy: p, domain: domain,
 		fates: map[aci.ExtEPG]fate{}, reads: map[aci.DN]struct{}{},
-		epgs: map[aci.ExtEPG]struct{}{}, whole: map[aci.ExtEPG]bool{},
+		epgs: map[aci.ExtEPG]struct{}{}, whole: map[aci.ExtEPG]bool{}, told: map[told]struct{}{},
 		plan: Plan{Problems: map[aci.Place][]desired.Problem{}, Kept: map[aci.ExtEPG][]string{}},
 	}
 	prefixes := map[netip.Prefix]struct{}{}
@@ -100,7 +100,14 @@ type differ struct {
 	reads  map[aci.DN]struct{}
 	epgs   map[aci.ExtEPG]struct{} // to be decided about as such
 	whole  map[aci.ExtEPG]bool     // deleted with all that is in them
+	told   map[told]struct{}       // what is in plan.Problems
 	plan   Plan
+}
+
+// told is a problem at a place.
+type told struct {
+	at aci.Place
+	desired.Problem
 }
 
 func (d *differ) inDomain(e aci.ExtEPG) bool { return d.have.Domain(e.L3Out) == d.domain }
@@ -173,8 +180,10 @@ func (d *differ) problem(at aci.Place, reason, format string, args ...any) {
 func (d *differ) tell(at aci.Place, whom []desired.Ref, reason, format string, args ...any) {
 	msg := fmt.Sprintf(format, args...)
 	for _, w := range whom {
-		if q := (desired.Problem{Ref: w, Reason: reason, Message: msg}); !slices.Contains(d.plan.Problems[at], q) {
-			d.plan.Problems[at] = append(d.plan.Problems[at], q)
+		t := told{at, desired.Problem{Ref: w, Reason: reason, Message: msg}}
+		if _, again := d.told[t]; !again {
+			d.told[t] = struct{}{}
+			d.plan.Problems[at] = append(d.plan.Problems[at], t.Problem)
 		}
 	}
 }
