@@ -305,7 +305,7 @@ func (s *State) giveService(v *service, t *Touched) {
 			prefix, ok := claimable(a)
 			switch {
 			case !ok:
-			case w.unknown, v.ignored == maybeIgnored:
+			case w.unknown, v.ignore.is == maybe:
 				holds = append(holds, prefix)
 			case w.target != nil && w.expose(s.opts.Expose).Services:
 				gives = append(gives, give{prefix, w.target.EPG, v.bearer.ref, w})
@@ -318,7 +318,7 @@ func (s *State) giveService(v *service, t *Touched) {
 // claimants are the workloads that the addresses of v are for, the oldest first.
 func (s *State) claimants(v *service) []*workload {
 	switch {
-	case len(v.addrs) == 0 || !v.ns.chosen || v.ignored == isIgnored:
+	case len(v.addrs) == 0 || !v.ns.chosen || v.ignore.is == yes:
 		return nil
 	case v.own.value != nil:
 		return []*workload{v.workload}

@@ -233,10 +233,10 @@ func (s *State) Problems(r Ref) []Problem {
 	}
 	var out []Problem
 	problem := func(reason, message string) { out = append(out, Problem{Ref: r, Reason: reason, Message: message}) }
-	if m := w.ignoreProblem(); m != "" {
+	if m := w.ignore.problem(IgnoreAnnotation, ignoreKept); m != "" {
 		problem(ReasonInvalidAnnotation, m)
 	}
-	if a := w.setting(); a != nil && a.err != nil && w.ignored != isIgnored {
+	if a := w.setting(); a != nil && a.err != nil && w.ignore.is != yes {
 		where := Annotation
 		if a != &w.own {
 			where = DefaultAnnotation + " of the namespace"
@@ -256,6 +256,13 @@ func (s *State) Problems(r Ref) []Problem {
 		problem(ReasonHostNetwork, "Pods with hostNetwork bear the address of their node: it is not claimed")
 	}
 	return out
+}
+
+// ignoreKept says what an invalid IgnoreAnnotation means.
+var ignoreKept = map[answer]string{
+	no:    "it is not ignored, as before",
+	yes:   "it is ignored, as before",
+	maybe: "whether it was ignored is not known, so nothing of it is added or deleted",
 }
 
 // set replaces what b gives and holds, and adds the places that differ to t.

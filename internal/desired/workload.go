@@ -22,8 +22,7 @@ type workload struct {
 	ns       *namespace
 	template labels.Set // labels of its Pods; none for a Service
 	own      setting    // its own annotation
-	ignore   *string    // value of IgnoreAnnotation; nil for none
-	ignored  ignored
+	ignore   toggle     // IgnoreAnnotation
 
 	// What follows from these and from the namespace.
 	target  *Target     // what it asks for; nil for nothing or unknown
@@ -31,13 +30,19 @@ type workload struct {
 	names   *aci.ExtEPG // the EPG that it is counted at; nil for none
 }
 
-// ignored says whether a workload is opted out.
-type ignored int
+// toggle is an annotation that is "true" or "false". Any other value leaves it as it was.
+type toggle struct {
+	value *string // nil for none
+	is    answer
+}
+
+// answer is what a toggle says.
+type answer int
 
 const (
-	notIgnored ignored = iota
-	isIgnored
-	maybeIgnored // the annotation never was valid
+	no answer = iota
+	yes
+	maybe // it never was valid
 )
 
 // namespace is what workloads and Services have in common, and which there are.
@@ -82,6 +87,27 @@ func (a *setting) problem(where string) string {
 	return fmt.Sprintf("annotation %s: %v; the last valid target %s is kept", where, a.err, a.target.EPG)
 }
 
+// set takes in the annotation as it is now; at first it has had no value that is known.
+func (g *toggle) set(value *string, first bool) {
+	switch g.value = value; {
+	case value == nil, *value == "false":
+		g.is = no
+	case *value == "true":
+		g.is = yes
+	case first:
+		g.is = maybe
+	}
+}
+
+// problem says what is wrong with an invalid annotation, and which answer was kept; "" when
+// nothing is wrong.
+func (g *toggle) problem(key string, kept map[answer]string) string {
+	if g.value == nil || *g.value == "true" || *g.value == "false" {
+		return ""
+	}
+	return fmt.Sprintf(`annotation %s: %.40q is neither "true" nor "false"; %s`, key, *g.value, kept[g.is])
+}
+
 // compare orders by age, then name: who wins a conflict without an incumbent.
 func (w *workload) compare(v *workload) int {
 	return cmp.Or(w.created.Compare(v.created), cmp.Compare(w.ref.Namespace, v.ref.Namespace),
@@ -123,9 +149,9 @@ func (w *workload) setting() *setting {
 func (w *workload) aim() (target *Target, unknown bool) {
 	a := w.setting()
 	switch {
-	case a == nil, w.ignored == isIgnored:
+	case a == nil, w.ignore.is == yes:
 		return nil, false
-	case w.ignored == maybeIgnored:
+	case w.ignore.is == maybe:
 		return nil, true
 	}
 	return a.target, a.target == nil
@@ -133,37 +159,13 @@ func (w *workload) aim() (target *Target, unknown bool) {
 
 // same reports whether the annotations of w still are these.
 func (w *workload) same(annotations map[string]string) bool {
-	return equal(w.own.value, value(annotations, Annotation)) && equal(w.ignore, value(annotations, IgnoreAnnotation))
+	return equal(w.own.value, value(annotations, Annotation)) && equal(w.ignore.value, value(annotations, IgnoreAnnotation))
 }
 
 // annotate gives w its annotations; at first it has had none that are known.
 func (w *workload) annotate(annotations map[string]string, first bool) {
 	w.own.set(value(annotations, Annotation), w.target)
-	w.ignore = value(annotations, IgnoreAnnotation)
-	switch v := w.ignore; {
-	case v == nil, *v == "false":
-		w.ignored = notIgnored
-	case *v == "true":
-		w.ignored = isIgnored
-	case first:
-		w.ignored = maybeIgnored
-	}
-}
-
-// ignoreProblem says what is wrong with the annotation IgnoreAnnotation; "" when nothing is.
-func (w *workload) ignoreProblem() string {
-	if w.ignore == nil || *w.ignore == "true" || *w.ignore == "false" {
-		return ""
-	}
-	kept := "it is not ignored, as before"
-	switch w.ignored {
-	case isIgnored:
-		kept = "it is ignored, as before"
-	case maybeIgnored:
-		kept = "whether it was ignored is not known, so nothing of it is added or deleted"
-	case notIgnored:
-	}
-	return fmt.Sprintf(`annotation %s: %.40q is neither "true" nor "false"; %s`, IgnoreAnnotation, *w.ignore, kept)
+	w.ignore.set(value(annotations, IgnoreAnnotation), first)
 }
 
 // templateOf returns the labels of the Pods that a workload makes.
@@ -220,7 +222,7 @@ func (s *State) removeWorkload(w *workload, t *Touched) {
 	delete(s.workloads, w.uid)
 	delete(s.byName, w.ref)
 	delete(w.ns.workloads, w)
-	w.own, w.ignored = setting{}, isIgnored // also for the default
+	w.own, w.ignore.is = setting{}, yes // also for the default
 	s.settle(w, t)
 	if asked {
 		s.giveSelecting(w.ns, t, w.template)
