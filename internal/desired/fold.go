@@ -235,9 +235,9 @@ func (s *State) givePod(p *pod, t *Touched) {
 		switch {
 		case !ok || !p.counts:
 		case p.terminating && s.taken(a, p):
-		case unresolved, w != nil && w.ns.chosen && w.unknown:
+		case unresolved, w != nil && w.unknown:
 			holds = append(holds, prefix)
-		case w == nil || w.target == nil || !w.ns.chosen || !w.expose(s.opts.Expose).Pods:
+		case w == nil || w.target == nil || !w.expose(s.opts.Expose).Pods:
 		default:
 			gives = append(gives, give{prefix, w.target.EPG, p.ref, w})
 		}
@@ -318,11 +318,11 @@ func (s *State) giveService(v *service, t *Touched) {
 // claimants are the workloads that the addresses of v are for, the oldest first.
 func (s *State) claimants(v *service) []*workload {
 	switch {
-	case len(v.addrs) == 0 || !v.ns.chosen || v.ignore.is == yes:
+	case len(v.addrs) == 0:
 		return nil
-	case v.own.value != nil:
+	case v.asks():
 		return []*workload{v.workload}
-	case v.selector == nil:
+	case v.own.value != nil || v.ignore.is == yes || v.selector == nil:
 		return nil
 	}
 	var out []*workload

@@ -549,13 +549,11 @@ func (h *history) definition() map[string]string {
 	for _, w := range h.workloads() {
 		workloads[w.GetUID()] = w
 		t, known, unknown := target(w)
-		if known {
-			out["target "+refOf(w).String()] = t.EPG.String()
-		}
 		if !h.selected(w.GetNamespace()) {
 			continue
 		}
 		if known {
+			out["target "+refOf(w).String()] = t.EPG.String()
 			named[t.EPG] = append(named[t.EPG], refOf(w))
 		}
 		if unknown {

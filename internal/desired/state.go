@@ -216,7 +216,7 @@ func (s *State) Places(e aci.ExtEPG) iter.Seq[aci.Place] {
 // sorted.
 func (s *State) AllWorkloads() []Ref { return slices.SortedFunc(maps.Keys(s.byName), Ref.Compare) }
 
-// Target returns what the workload asks for.
+// Target returns what the workload asks for; false when that is nothing or not known.
 func (s *State) Target(r Ref) (aci.ExtEPG, bool) {
 	w := s.byName[r]
 	if w == nil || w.target == nil {

@@ -115,7 +115,7 @@ func (w *workload) compare(v *workload) int {
 }
 
 // asks reports whether anything is to be claimed or held for w.
-func (w *workload) asks() bool { return w.ns.chosen && (w.target != nil || w.unknown) }
+func (w *workload) asks() bool { return w.target != nil || w.unknown }
 
 func (w *workload) expose(deflt Expose) Expose {
 	if w.target != nil && w.target.Expose != nil {
@@ -136,7 +136,7 @@ func (w *workload) setting() *setting {
 	return nil
 }
 
-// aim works out what w asks for.
+// aim works out what w asks for, where its namespace is chosen.
 //
 //	ignored | own annotation | namespace's default | asks for
 //	yes     |                |                     | nothing
@@ -164,7 +164,11 @@ func (w *workload) same(annotations map[string]string) bool {
 
 // annotate gives w its annotations; at first it has had none that are known.
 func (w *workload) annotate(annotations map[string]string, first bool) {
-	w.own.set(value(annotations, Annotation), w.target)
+	var had *Target
+	if !first {
+		had, _ = w.aim()
+	}
+	w.own.set(value(annotations, Annotation), had)
 	w.ignore.set(value(annotations, IgnoreAnnotation), first)
 }
 
@@ -234,9 +238,12 @@ func (s *State) removeWorkload(w *workload, t *Touched) {
 // it names, and its Pods with it. Services are the caller's: they may be shared.
 func (s *State) settle(w *workload, t *Touched) {
 	t.Workloads = append(t.Workloads, w.ref)
-	w.target, w.unknown = w.aim()
+	w.target, w.unknown = nil, false
+	if w.ns.chosen {
+		w.target, w.unknown = w.aim()
+	}
 	was := w.names
-	if w.names = nil; w.target != nil && w.ns.chosen {
+	if w.names = nil; w.target != nil {
 		w.names = &w.target.EPG
 	}
 	if is := w.names; was != is && (was == nil || is == nil || *was != *is) {
@@ -255,7 +262,7 @@ func (s *State) settle(w *workload, t *Touched) {
 	if was != nil {
 		s.drop(*was)
 	}
-	if w.unknown && w.ns.chosen {
+	if w.unknown {
 		s.unknown[w] = struct{}{}
 	} else if _, was := s.unknown[w]; was {
 		if delete(s.unknown, w); len(s.unknown) == 0 {
