@@ -91,11 +91,16 @@ func (s *State) foldReplicaSet(r Ref, obj metav1.Object, t *Touched) {
 
 func (s *State) foldPod(r Ref, obj *corev1.Pod, t *Touched) {
 	p := s.pods[r]
+	var was []netip.Addr // what r reported until now
+	if p != nil {
+		was = p.addrs
+	}
 	if p != nil && (obj == nil || obj.UID != p.uid) {
 		s.removePod(p, t)
 		p = nil
 	}
 	if obj == nil {
+		s.yield(was, nil, t)
 		return
 	}
 	if p == nil {
@@ -115,7 +120,6 @@ func (s *State) foldPod(r Ref, obj *corev1.Pod, t *Touched) {
 	finished := obj.Status.Phase == corev1.PodSucceeded || obj.Status.Phase == corev1.PodFailed
 	p.counts = !finished && !p.hostNetwork
 	p.terminating = obj.DeletionTimestamp != nil
-	was := p.addrs
 	s.occupy(p, podAddrs(obj))
 	s.givePod(p, t)
 	s.yield(was, p, t)
@@ -126,11 +130,9 @@ func (s *State) removePod(p *pod, t *Touched) {
 	delete(s.pods, p.ref)
 	s.unlink(p.replicaSet, p)
 	s.assign(p, "", t)
-	was := p.addrs
 	p.counts = false
 	s.occupy(p, nil)
 	s.givePod(p, t)
-	s.yield(was, p, t)
 }
 
 // resolve walks from the Pod to its workload. Once known that holds, also when its ReplicaSet
@@ -205,7 +207,7 @@ func (s *State) occupy(p *pod, addrs []netip.Addr) {
 }
 
 // yield lets terminating Pods that report one of addrs give it up, or take it back, when p
-// came or went.
+// came or changed, or, with nil, went.
 func (s *State) yield(addrs []netip.Addr, p *pod, t *Touched) {
 	for _, a := range addrs {
 		for _, q := range s.holders[a] {

@@ -46,7 +46,7 @@ func TestState_follows_its_definition(t *testing.T) {
 				t.Fatalf("seed %d, step %d: %s changed and did not touch\n%s", seed, step, what, strings.Join(missing, "\n"))
 			}
 		}
-		if diff := gocmp.Diff(h.answers(), h.rebuilt()); diff != "" {
+		if diff := gocmp.Diff(answersOf(h.state), h.rebuilt()); diff != "" {
 			t.Fatalf("seed %d: a state made anew from what is there now differs (-folded +anew)\n%s", seed, diff)
 		}
 	}
@@ -68,6 +68,9 @@ type history struct {
 	ignored  map[types.UID]string    // workload -> "true", "false", or "" when it cannot be told
 	workload map[types.UID]types.UID // Pod -> workload at the end of its chain
 	seen     map[[2]types.UID]bool   // Pod and ReplicaSet that were there together
+	begun    bool                    // State.Begin was called
+	claimed  map[aci.Place]bool      // after the step before
+	ended    map[aci.Place]bool      // claimed before, not now, and not told gone from the fabric since
 }
 
 var (
@@ -98,6 +101,7 @@ func newHistory(seed uint64) *history {
 		opts: desired.Options{Expose: desired.Expose{Pods: true, Services: seed%3 != 0}},
 		now:  map[desired.Ref]metav1.Object{}, queues: map[desired.Ref][]metav1.Object{}, heard: map[desired.Ref]metav1.Object{},
 		target: map[types.UID]string{}, deflt: map[types.UID]string{}, ignored: map[types.UID]string{}, workload: map[types.UID]types.UID{}, seen: map[[2]types.UID]bool{},
+		ended: map[aci.Place]bool{},
 	}
 	if seed%2 == 0 {
 		h.opts.Namespaces = labels.SelectorFromSet(labels.Set{"team": "x"})
@@ -110,6 +114,17 @@ func pick[T any](rng *rand.Rand, list []T) T { return list[rng.IntN(len(list))] 
 
 // step changes the cluster or tells the State of a change.
 func (h *history) step() (string, desired.Touched) {
+	switch h.rng.IntN(20) {
+	case 0:
+		h.begun = true
+		h.state.Begin()
+		return "the beginning", desired.Touched{}
+	case 1:
+		p := aci.Place{ExtEPG: pick(h.rng, someEPGs), Prefix: pick(h.rng, somePrefixes)}
+		delete(h.ended, p)
+		h.state.Left(p)
+		return p.String() + " has left", desired.Touched{Places: []aci.Place{p}}
+	}
 	for range 1 + h.rng.IntN(3) {
 		h.change()
 	}
@@ -439,7 +454,17 @@ func (h *history) owner(kind, ns string) []metav1.OwnerReference {
 }
 
 // answers are all that a State says, by what it is about.
-func (h *history) answers() map[string]string { return answersOf(h.state) }
+func (h *history) answers() map[string]string {
+	out := answersOf(h.state)
+	for _, e := range someEPGs {
+		for _, p := range somePrefixes {
+			if place := (aci.Place{ExtEPG: e, Prefix: p}); h.state.Withdrawn(place) {
+				out["withdrawn "+place.String()] = "yes"
+			}
+		}
+	}
+	return out
+}
 
 func answersOf(s *desired.State) map[string]string {
 	out := map[string]string{}
@@ -496,9 +521,11 @@ func (h *history) untold(before, after map[string]string, t desired.Touched) []s
 			touched["held "+p.Prefix.String()] = true
 			for _, e := range someEPGs {
 				touched["place "+aci.Place{ExtEPG: e, Prefix: p.Prefix}.String()] = true
+				touched["withdrawn "+aci.Place{ExtEPG: e, Prefix: p.Prefix}.String()] = true
 			}
 		case p.Prefix.IsValid():
 			touched["place "+p.String()], touched["held "+p.Prefix.String()] = true, true
+			touched["withdrawn "+p.String()] = true
 		default:
 			touched["epg "+p.String()] = true
 		}
@@ -525,7 +552,8 @@ func merge(a, b map[string]string) map[string]string {
 }
 
 // definition works out, from what was heard last and what is to be remembered, what a State
-// is to answer: slowly, and without any index.
+// is to answer: slowly, and without any index. It remembers what is claimed, so it is asked once
+// after each step.
 func (h *history) definition() map[string]string {
 	type reason struct {
 		bearer desired.Ref
@@ -654,6 +682,19 @@ func (h *history) definition() map[string]string {
 		slices.SortFunc(by, desired.Ref.Compare)
 		out["place "+place.String()] = fmt.Sprint(list(slices.Compact(by)), " for ", list(slices.Compact(of)),
 			" since ", reasons[0].owner.GetCreationTimestamp().Unix())
+	}
+	for place := range h.claimed {
+		if h.begun {
+			h.ended[place] = true
+		}
+	}
+	h.claimed = map[aci.Place]bool{}
+	for place := range claims {
+		h.claimed[place] = true
+		delete(h.ended, place)
+	}
+	for place := range h.ended {
+		out["withdrawn "+place.String()] = "yes"
 	}
 	return out
 }

@@ -82,6 +82,8 @@ type State struct {
 	epgs       map[aci.ExtEPG]*epg
 	l3outs     map[aci.L3Out]int      // L3Out -> how many of epgs are in it
 	unknown    map[*workload]struct{} // workloads that count and whose target is not known
+	begun      bool
+	withdrawn  map[aci.Place]struct{}
 
 	// hostNetwork counts, by workload, seen or not, the Pods that use their node's address.
 	hostNetwork map[types.UID]int
@@ -100,6 +102,8 @@ type give struct {
 	bearer   Ref
 	workload *workload
 }
+
+func (g give) place() aci.Place { return aci.Place{ExtEPG: g.epg, Prefix: g.prefix} }
 
 // bearer is a Pod or a Service with what it gave at the last fold.
 type bearer struct {
@@ -126,10 +130,29 @@ func NewState(o Options) *State {
 		epgs:       map[aci.ExtEPG]*epg{},
 		l3outs:     map[aci.L3Out]int{},
 		unknown:    map[*workload]struct{}{},
+		withdrawn:  map[aci.Place]struct{}{},
 
 		hostNetwork: map[types.UID]int{},
 	}
 }
+
+// Begin says that all that exists now has been folded, and that from here on the caller follows
+// what is on the fabric and tells of it by Left. Only what is folded after it is a change that
+// was seen: before, the order in which objects happen to be told makes claims begin and end.
+func (s *State) Begin() { s.begun = true }
+
+// Withdrawn reports that the last claim of p ended by a change that was seen since Begin: of an
+// object that was changed or deleted, or that a relist missed. It is what explains that a subnet
+// at p is to be deleted. It is forgotten when p is claimed again, or told gone by Left.
+func (s *State) Withdrawn(p aci.Place) bool {
+	_, ok := s.withdrawn[p]
+	return ok
+}
+
+// Left says that no subnet is at p on the fabric, and none of ours is on its way there. What is
+// remembered for the sake of one is forgotten. It may be called for any place, at any time; where
+// it is wrong, a deletion is unexplained that was explained.
+func (s *State) Left(p aci.Place) { delete(s.withdrawn, p) }
 
 // Claim returns who wants the prefix of p in the EPG of p.
 func (s *State) Claim(p aci.Place) (Claim, bool) {
@@ -274,27 +297,15 @@ func (s *State) set(b *bearer, gives []give, holds []netip.Prefix, t *Touched) {
 		if slices.Contains(gives, g) {
 			continue
 		}
-		t.Places = append(t.Places, aci.Place{ExtEPG: g.epg, Prefix: g.prefix})
-		list := s.claims[g.prefix]
-		i := slices.Index(list, g)
-		if list = slices.Delete(list, i, i+1); len(list) == 0 {
-			delete(s.claims, g.prefix)
-		} else {
-			s.claims[g.prefix] = list
-		}
-		e := s.epgs[g.epg]
-		if e.prefixes[g.prefix]--; e.prefixes[g.prefix] == 0 {
-			delete(e.prefixes, g.prefix)
-		}
-		s.drop(g.epg)
+		t.Places = append(t.Places, g.place())
+		s.unclaim(g)
 	}
 	for _, g := range gives {
 		if slices.Contains(b.gives, g) {
 			continue
 		}
-		t.Places = append(t.Places, aci.Place{ExtEPG: g.epg, Prefix: g.prefix})
-		s.claims[g.prefix] = append(s.claims[g.prefix], g)
-		s.epg(g.epg).prefixes[g.prefix]++
+		t.Places = append(t.Places, g.place())
+		s.claim(g)
 	}
 	for _, p := range b.holds {
 		if s.held[p]--; s.held[p] == 0 {
@@ -308,6 +319,29 @@ func (s *State) set(b *bearer, gives []give, holds []netip.Prefix, t *Touched) {
 		}
 	}
 	b.gives, b.holds = gives, holds
+}
+
+func (s *State) claim(g give) {
+	s.claims[g.prefix] = append(s.claims[g.prefix], g)
+	s.epg(g.epg).prefixes[g.prefix]++
+	delete(s.withdrawn, g.place())
+}
+
+func (s *State) unclaim(g give) {
+	list := s.claims[g.prefix]
+	i := slices.Index(list, g)
+	if list = slices.Delete(list, i, i+1); len(list) == 0 {
+		delete(s.claims, g.prefix)
+	} else {
+		s.claims[g.prefix] = list
+	}
+	e := s.epgs[g.epg]
+	if e.prefixes[g.prefix]--; e.prefixes[g.prefix] == 0 {
+		if delete(e.prefixes, g.prefix); s.begun {
+			s.withdrawn[g.place()] = struct{}{}
+		}
+	}
+	s.drop(g.epg)
 }
 
 func (s *State) epg(e aci.ExtEPG) *epg {
