@@ -21,6 +21,8 @@ const (
 	DefaultAnnotation = "aci.haystacknetworks.com/l3o-default"
 	// IgnoreAnnotation opts a workload out when it is "true".
 	IgnoreAnnotation = "aci.haystacknetworks.com/ignore"
+	// PausedAnnotation stops all writes for a workload while it is "true".
+	PausedAnnotation = "aci.haystacknetworks.com/paused"
 )
 
 // Expose says which addresses of a workload are claimed.

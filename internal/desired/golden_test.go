@@ -55,13 +55,16 @@ func TestState_goldens(t *testing.T) {
 				for i, sec := range sections {
 					switch {
 					case sec.name == "options":
-						opts = options(t, sec.text)
+						text, withdrawn := strings.CutSuffix(sec.text, "withdrawn\n")
+						opts = options(t, text)
 						world = newWorld(opts)
+						world.withdrawn = withdrawn
 					case strings.HasSuffix(sec.name, ".yaml"):
 						docs := strings.Split(sec.text, "---\n")
 						for _, k := range permutation(len(docs), order) {
 							world.fold(t, docs[k])
 						}
+						world.state.Begin()
 					default:
 						got := world.dump()
 						if *update {
@@ -130,11 +133,14 @@ func options(t *testing.T, text string) desired.Options {
 type world struct {
 	state    *desired.State
 	prefixes map[netip.Prefix]bool
+	epgs     map[aci.ExtEPG]bool
 	now      map[desired.Ref]string // the documents of what is there
+
+	withdrawn bool // show it
 }
 
 func newWorld(o desired.Options) *world {
-	return &world{desired.NewState(o), map[netip.Prefix]bool{}, map[desired.Ref]string{}}
+	return &world{state: desired.NewState(o), prefixes: map[netip.Prefix]bool{}, epgs: map[aci.ExtEPG]bool{}, now: map[desired.Ref]string{}}
 }
 
 // restarted is a world that was told of nothing but what is there.
@@ -145,15 +151,17 @@ func (w *world) restarted(t *testing.T, o desired.Options) *world {
 		anew.fold(t, w.now[r])
 	}
 	maps.Copy(anew.prefixes, w.prefixes)
+	maps.Copy(anew.epgs, w.epgs)
 	return anew
 }
 
-func (w *world) fold(t *testing.T, doc string) {
+func (w *world) fold(t *testing.T, doc string) desired.Touched {
 	t.Helper()
 	var head struct {
 		metav1.TypeMeta   `json:",inline"`
 		metav1.ObjectMeta `json:"metadata"`
 		Gone              string `json:"gone"`
+		Left              string `json:"left"`
 	}
 	if err := yaml.Unmarshal([]byte(doc), &head); err != nil {
 		t.Fatal(err, doc)
@@ -163,8 +171,14 @@ func (w *world) fold(t *testing.T, doc string) {
 		namespace, name, _ := strings.Cut(name, "/")
 		r := desired.Ref{Kind: kind, Namespace: namespace, Name: name}
 		delete(w.now, r)
-		w.state.Fold(r, nil)
-		return
+		return w.state.Fold(r, nil)
+	}
+	if head.Left != "" {
+		epg, prefix, _ := strings.Cut(head.Left, " ")
+		names := strings.Split(epg, "/")
+		return desired.Touched{Places: w.state.Left(aci.Place{
+			ExtEPG: aci.ExtEPG{L3Out: aci.L3Out{Tenant: names[0], Name: names[1]}, Name: names[2]}, Prefix: netip.MustParsePrefix(prefix),
+		})}
 	}
 	var obj metav1.Object
 	switch head.Kind {
@@ -187,7 +201,7 @@ func (w *world) fold(t *testing.T, doc string) {
 	w.remember(obj)
 	r := desired.Ref{Kind: head.Kind, Namespace: head.Namespace, Name: head.Name}
 	w.now[r] = doc
-	w.state.Fold(r, obj)
+	return w.state.Fold(r, obj)
 }
 
 func (w *world) remember(obj metav1.Object) {
@@ -217,7 +231,11 @@ func (w *world) dump() string {
 	s := w.state
 	prefixes := slices.SortedFunc(maps.Keys(w.prefixes), netip.Prefix.Compare)
 	for _, e := range s.EPGs() {
+		w.epgs[e] = true
 		fmt.Fprintf(&b, "%s for %s\n", e, list(s.Workloads(e)))
+		if _, all := s.PausedIn(e); all {
+			b.WriteString("  paused\n")
+		}
 		if !s.Named(e) {
 			b.WriteString("  not named\n")
 		}
@@ -237,6 +255,16 @@ func (w *world) dump() string {
 	for _, p := range prefixes {
 		if s.Held(p) {
 			fmt.Fprintf(&b, "held %s\n", p)
+		}
+		if by := s.PausedBy(p); len(by) > 0 {
+			fmt.Fprintf(&b, "paused %s by %s\n", p, list(by))
+		}
+	}
+	for _, e := range slices.SortedFunc(maps.Keys(w.epgs), aci.ExtEPG.Compare) {
+		for _, p := range prefixes {
+			if place := (aci.Place{ExtEPG: e, Prefix: p}); w.withdrawn && s.Withdrawn(place) {
+				fmt.Fprintf(&b, "withdrawn %s\n", place)
+			}
 		}
 	}
 	if s.Unknown() {

@@ -2,6 +2,7 @@ package desired
 
 import (
 	"cmp"
+	"fmt"
 	"iter"
 	"maps"
 	"net/netip"
@@ -43,6 +44,7 @@ const (
 	ReasonInvalidAnnotation = "InvalidAnnotation"
 	ReasonHostNetwork       = "HostNetwork"
 	ReasonNotExposed        = "NotExposed" // an annotated Service that claims nothing
+	ReasonPaused            = "Paused"     // somebody paused the workload, or the EPG or its L3Out on the APIC
 )
 
 // Options of a State. The zero value exposes nothing, in all namespaces.
@@ -82,9 +84,11 @@ type State struct {
 	epgs       map[aci.ExtEPG]*epg
 	l3outs     map[aci.L3Out]int      // L3Out -> how many of epgs are in it
 	unknown    map[*workload]struct{} // workloads that count and whose target is not known
-	begun      bool
-	withdrawn  map[aci.Place]struct{}
+	begun      bool                   // something is done about it: see Begin
+	withdrawn  map[aci.Place]struct{} // claims that ended by a change that was seen
 
+	// pausedUnknown are those of unknown that are paused.
+	pausedUnknown map[*workload]struct{}
 	// hostNetwork counts, by workload, seen or not, the Pods that use their node's address.
 	hostNetwork map[types.UID]int
 }
@@ -92,7 +96,8 @@ type State struct {
 // epg is what is wanted of one external EPG.
 type epg struct {
 	workloads map[*workload]struct{}
-	prefixes  map[netip.Prefix]int // prefix -> gives
+	paused    map[*workload]struct{} // those of workloads that are paused
+	prefixes  map[netip.Prefix]int   // prefix -> gives
 }
 
 // give is one reason for an address to be in an EPG.
@@ -132,13 +137,15 @@ func NewState(o Options) *State {
 		unknown:    map[*workload]struct{}{},
 		withdrawn:  map[aci.Place]struct{}{},
 
-		hostNetwork: map[types.UID]int{},
+		pausedUnknown: map[*workload]struct{}{},
+		hostNetwork:   map[types.UID]int{},
 	}
 }
 
 // Begin says that all that exists now has been folded, and that from here on the caller follows
 // what is on the fabric and tells of it by Left. Only what is folded after it is a change that
-// was seen: before, the order in which objects happen to be told makes claims begin and end.
+// was seen: before, the order in which objects happen to be told makes claims begin and end, and
+// nothing is remembered of those that ended.
 func (s *State) Begin() { s.begun = true }
 
 // Withdrawn reports that the last claim of p ended by a change that was seen since Begin: of an
@@ -150,9 +157,51 @@ func (s *State) Withdrawn(p aci.Place) bool {
 }
 
 // Left says that no subnet is at p on the fabric, and none of ours is on its way there. What is
-// remembered for the sake of one is forgotten. It may be called for any place, at any time; where
-// it is wrong, a deletion is unexplained that was explained.
-func (s *State) Left(p aci.Place) { delete(s.withdrawn, p) }
+// remembered for the sake of one is forgotten: that its claim was withdrawn, and claims that
+// nobody bears any more but that a pause keeps. It may be called for any place, at any time; where
+// it is wrong, a deletion is unexplained that was explained. It returns the places that it touched.
+func (s *State) Left(p aci.Place) []aci.Place {
+	var touched []aci.Place
+	for _, g := range slices.Clone(s.claims[p.Prefix]) {
+		if _, frozen := g.workload.frozen[g]; frozen && g.epg == p.ExtEPG {
+			delete(g.workload.frozen, g)
+			s.unclaim(g)
+			touched = []aci.Place{p}
+		}
+	}
+	delete(s.withdrawn, p)
+	return touched
+}
+
+// Paused reports whether the workload r is paused: all that it claims stays as it is.
+func (s *State) Paused(r Ref) bool {
+	w := s.byName[r]
+	return w != nil && w.paused
+}
+
+// PausedBy returns the paused workloads that claim p for any EPG, sorted: while there is one, the
+// address is written nowhere.
+func (s *State) PausedBy(p netip.Prefix) []Ref {
+	var out []Ref
+	for _, g := range s.claims[p] {
+		if g.workload.paused {
+			out = append(out, g.workload.ref)
+		}
+	}
+	slices.SortFunc(out, Ref.Compare)
+	return slices.Compact(out)
+}
+
+// PausedIn reports whether some of the workloads whose target is e are paused, or it could be the
+// target of a paused one whose target is not known; and whether there are workloads whose target
+// it is, and all of them are paused.
+func (s *State) PausedIn(e aci.ExtEPG) (some, all bool) {
+	g := s.epgs[e]
+	if g == nil {
+		return len(s.pausedUnknown) > 0, false
+	}
+	return len(s.pausedUnknown)+len(g.paused) > 0, len(g.paused) > 0 && len(g.paused) == len(g.workloads)
+}
 
 // Claim returns who wants the prefix of p in the EPG of p.
 func (s *State) Claim(p aci.Place) (Claim, bool) {
@@ -251,11 +300,26 @@ func (s *State) Target(r Ref) (aci.ExtEPG, bool) {
 // Problems returns what a person must see to at the workload r.
 func (s *State) Problems(r Ref) []Problem {
 	w := s.byName[r]
-	if w == nil || !w.ns.chosen {
+	if w == nil {
 		return nil
 	}
 	var out []Problem
 	problem := func(reason, message string) { out = append(out, Problem{Ref: r, Reason: reason, Message: message}) }
+	if w.paused && w.asks() {
+		problem(ReasonPaused, fmt.Sprintf("paused by the annotation %s: nothing that it claims is written, and what changes here takes effect when the pause ends",
+			PausedAnnotation))
+	}
+	if !w.ns.chosen {
+		return out
+	}
+	if m := w.pause.problem(PausedAnnotation, pauseKept); m != "" {
+		problem(ReasonInvalidAnnotation, m)
+	}
+	v := s.services[r]
+	if v != nil && v.loadBalancer && w.paused && w.own.value == nil && !w.asks() {
+		problem(ReasonInvalidAnnotation, fmt.Sprintf("annotation %s: pauses nothing, for this Service is not annotated with %s; pause the workloads that it selects",
+			PausedAnnotation, Annotation))
+	}
 	if m := w.ignore.problem(IgnoreAnnotation, ignoreKept); m != "" {
 		problem(ReasonInvalidAnnotation, m)
 	}
@@ -267,7 +331,7 @@ func (s *State) Problems(r Ref) []Problem {
 		problem(ReasonInvalidAnnotation, a.problem(where))
 	}
 	expose := w.expose(s.opts.Expose)
-	if v := s.services[r]; v != nil && w.target != nil {
+	if v != nil && w.target != nil {
 		switch {
 		case !v.loadBalancer:
 			problem(ReasonNotExposed, "is not of type LoadBalancer: nothing is claimed")
@@ -288,6 +352,13 @@ var ignoreKept = map[answer]string{
 	maybe: "whether it was ignored is not known, so nothing of it is added or deleted",
 }
 
+// pauseKept says what an invalid PausedAnnotation means.
+var pauseKept = map[answer]string{
+	no:    "it is not paused, as before",
+	yes:   "it is paused, as before",
+	maybe: "whether it was paused is not known, so it is",
+}
+
 // set replaces what b gives and holds, and adds the places that differ to t.
 func (s *State) set(b *bearer, gives []give, holds []netip.Prefix, t *Touched) {
 	if slices.Equal(b.gives, gives) && slices.Equal(b.holds, holds) {
@@ -298,14 +369,22 @@ func (s *State) set(b *bearer, gives []give, holds []netip.Prefix, t *Touched) {
 			continue
 		}
 		t.Places = append(t.Places, g.place())
-		s.unclaim(g)
+		if s.begun && g.workload.paused {
+			g.workload.frozen[g] = struct{}{}
+		} else {
+			s.unclaim(g)
+		}
 	}
 	for _, g := range gives {
 		if slices.Contains(b.gives, g) {
 			continue
 		}
 		t.Places = append(t.Places, g.place())
-		s.claim(g)
+		if _, frozen := g.workload.frozen[g]; frozen {
+			delete(g.workload.frozen, g)
+		} else {
+			s.claim(g)
+		}
 	}
 	for _, p := range b.holds {
 		if s.held[p]--; s.held[p] == 0 {
@@ -347,7 +426,7 @@ func (s *State) unclaim(g give) {
 func (s *State) epg(e aci.ExtEPG) *epg {
 	g := s.epgs[e]
 	if g == nil {
-		g = &epg{map[*workload]struct{}{}, map[netip.Prefix]int{}}
+		g = &epg{map[*workload]struct{}{}, map[*workload]struct{}{}, map[netip.Prefix]int{}}
 		s.epgs[e] = g
 		s.l3outs[e.L3Out]++
 	}

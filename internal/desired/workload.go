@@ -23,11 +23,15 @@ type workload struct {
 	template labels.Set // labels of its Pods; none for a Service
 	own      setting    // its own annotation
 	ignore   toggle     // IgnoreAnnotation
+	pause    toggle     // PausedAnnotation
 
 	// What follows from these and from the namespace.
 	target  *Target     // what it asks for; nil for nothing or unknown
 	unknown bool        // it asks for something that cannot be told
 	names   *aci.ExtEPG // the EPG that it is counted at; nil for none
+	paused  bool        // what it asks for, and all that it claims, stays as it is
+
+	frozen map[give]struct{} // of a paused one: claims that would have ended, but for the pause
 }
 
 // toggle is an annotation that is "true" or "false". Any other value leaves it as it was.
@@ -159,7 +163,9 @@ func (w *workload) aim() (target *Target, unknown bool) {
 
 // same reports whether the annotations of w still are these.
 func (w *workload) same(annotations map[string]string) bool {
-	return equal(w.own.value, value(annotations, Annotation)) && equal(w.ignore.value, value(annotations, IgnoreAnnotation))
+	return equal(w.own.value, value(annotations, Annotation)) &&
+		equal(w.ignore.value, value(annotations, IgnoreAnnotation)) &&
+		equal(w.pause.value, value(annotations, PausedAnnotation))
 }
 
 // annotate gives w its annotations; at first it has had none that are known.
@@ -170,6 +176,7 @@ func (w *workload) annotate(annotations map[string]string, first bool) {
 	}
 	w.own.set(value(annotations, Annotation), had)
 	w.ignore.set(value(annotations, IgnoreAnnotation), first)
+	w.pause.set(value(annotations, PausedAnnotation), first)
 }
 
 // templateOf returns the labels of the Pods that a workload makes.
@@ -216,7 +223,10 @@ func (s *State) foldWorkload(r Ref, obj metav1.Object, t *Touched) {
 }
 
 func (s *State) addWorkload(r Ref, obj metav1.Object) *workload {
-	w := &workload{ref: r, uid: obj.GetUID(), created: obj.GetCreationTimestamp().Time, ns: s.namespace(r.Namespace)}
+	w := &workload{
+		ref: r, uid: obj.GetUID(), created: obj.GetCreationTimestamp().Time, ns: s.namespace(r.Namespace),
+		frozen: map[give]struct{}{},
+	}
 	s.byName[r] = w
 	return w
 }
@@ -226,7 +236,7 @@ func (s *State) removeWorkload(w *workload, t *Touched) {
 	delete(s.workloads, w.uid)
 	delete(s.byName, w.ref)
 	delete(w.ns.workloads, w)
-	w.own, w.ignore.is = setting{}, yes // also for the default
+	w.own, w.ignore.is, w.pause = setting{}, yes, toggle{} // also for the default
 	s.settle(w, t)
 	if asked {
 		s.giveSelecting(w.ns, t, w.template)
@@ -236,38 +246,87 @@ func (s *State) removeWorkload(w *workload, t *Touched) {
 
 // settle works out what w asks for now. It moves w from the EPG that it named to the one that
 // it names, and its Pods with it. Services are the caller's: they may be shared.
+//
+// A paused workload goes on asking for what it asked for. One that asked for nothing has nothing
+// to keep: so it is the same whether it was paused before it asked, or is seen first when it is.
 func (s *State) settle(w *workload, t *Touched) {
 	t.Workloads = append(t.Workloads, w.ref)
-	w.target, w.unknown = nil, false
-	if w.ns.chosen {
-		w.target, w.unknown = w.aim()
+	was, paused := w.names, w.paused
+	if w.paused = w.pause.is != no; !w.paused || !w.asks() {
+		w.target, w.unknown = nil, false
+		if w.ns.chosen {
+			w.target, w.unknown = w.aim()
+		}
 	}
-	was := w.names
 	if w.names = nil; w.target != nil {
 		w.names = &w.target.EPG
 	}
-	if is := w.names; was != is && (was == nil || is == nil || *was != *is) {
-		if is != nil {
-			t.Places = append(t.Places, aci.Place{ExtEPG: *is})
-			s.epg(*is).workloads[w] = struct{}{}
-		}
+	is, flips := w.names, paused != w.paused
+	if differs := was != is && (was == nil || is == nil || *was != *is); differs || flips {
 		if was != nil {
 			t.Places = append(t.Places, aci.Place{ExtEPG: *was})
 			delete(s.epg(*was).workloads, w)
+			delete(s.epg(*was).paused, w)
+		}
+		if is != nil {
+			t.Places = append(t.Places, aci.Place{ExtEPG: *is})
+			s.epg(*is).workloads[w] = struct{}{}
+			if w.paused {
+				s.epg(*is).paused[w] = struct{}{}
+			}
 		}
 	}
 	for p := range s.below[w.uid] {
 		s.givePod(p, t)
 	}
+	if flips {
+		s.touchClaims(w, t)
+	}
+	if !w.paused {
+		s.thaw(w, t)
+	}
 	if was != nil {
 		s.drop(*was)
 	}
-	if w.unknown {
-		s.unknown[w] = struct{}{}
-	} else if _, was := s.unknown[w]; was {
-		if delete(s.unknown, w); len(s.unknown) == 0 {
+	toggled(s.unknown, w, w.unknown, t)
+	toggled(s.pausedUnknown, w, w.unknown && w.paused, t)
+}
+
+// toggled puts w into a set, or takes it out. What the last of it forbade is to be looked at
+// everywhere.
+func toggled(set map[*workload]struct{}, w *workload, in bool, t *Touched) {
+	if in {
+		set[w] = struct{}{}
+	} else if _, was := set[w]; was {
+		if delete(set, w); len(set) == 0 {
 			t.Places = append(t.Places, aci.Place{})
 		}
+	}
+}
+
+// touchClaims adds all that Pods and Services give to w now.
+func (s *State) touchClaims(w *workload, t *Touched) {
+	touch := func(b *bearer) {
+		for _, g := range b.gives {
+			if g.workload == w {
+				t.Places = append(t.Places, g.place())
+			}
+		}
+	}
+	for p := range s.below[w.uid] {
+		touch(&p.bearer)
+	}
+	for v := range w.ns.services {
+		touch(&v.bearer)
+	}
+}
+
+// thaw ends the claims that w has for no other reason than its pause.
+func (s *State) thaw(w *workload, t *Touched) {
+	for g := range w.frozen {
+		delete(w.frozen, g)
+		t.Places = append(t.Places, g.place())
+		s.unclaim(g)
 	}
 }
 

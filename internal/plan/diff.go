@@ -15,10 +15,10 @@ import (
 
 // Reasons of problems that a comparison finds.
 const (
-	ReasonL3OutMissing = "L3OutMissing"     // the tenant or the L3Out does not exist (yet)
-	ReasonNotAllowed   = "NotAllowed"       // --allow does not name the L3Out
-	ReasonAPICTooOld   = "APICTooOld"       // the APIC is older than aci.MinVersion
-	ReasonPaused       = "Paused"           // somebody paused the EPG or its L3Out
+	ReasonL3OutMissing = "L3OutMissing" // the tenant or the L3Out does not exist (yet)
+	ReasonNotAllowed   = "NotAllowed"   // --allow does not name the L3Out
+	ReasonAPICTooOld   = "APICTooOld"   // the APIC is older than aci.MinVersion
+	ReasonPaused       = desired.ReasonPaused
 	ReasonForeignOwner = "ManagedElsewhere" // Nexus Dashboard Orchestrator manages the EPG
 	ReasonEPGGone      = "EPGGone"          // its owner deleted an EPG that is not ours
 	ReasonConflict     = "AddressConflict"  // another workload, or a foreign subnet, has the prefix
