@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -330,15 +331,18 @@ func (s *State) thaw(w *workload, t *Touched) {
 	}
 }
 
-// giveSelecting works out what the Services of n give that select one of these templates.
+// giveSelecting works out what the Services of n give that select one of these templates, in
+// order: what one lets go of may be held by the next.
 func (s *State) giveSelecting(n *namespace, t *Touched, templates ...labels.Set) {
+	var list []*service
 	for v := range n.services {
-		for _, l := range templates {
-			if v.selector != nil && v.selector.Matches(l) {
-				s.giveService(v, t)
-				break
-			}
+		if v.selector != nil && slices.ContainsFunc(templates, func(l labels.Set) bool { return v.selector.Matches(l) }) {
+			list = append(list, v)
 		}
+	}
+	slices.SortFunc(list, func(a, b *service) int { return a.bearer.ref.Compare(b.bearer.ref) })
+	for _, v := range list {
+		s.giveService(v, t)
 	}
 }
 
