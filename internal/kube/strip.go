@@ -80,7 +80,7 @@ func stripMeta(m *metav1.PartialObjectMetadata) *metav1.PartialObjectMetadata {
 }
 
 func workloadMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
-	return annotated(m, desired.Annotation, desired.IgnoreAnnotation)
+	return annotated(m, desired.Annotation, desired.IgnoreAnnotation, desired.PausedAnnotation)
 }
 
 // annotated is what identifies an object, with these of its annotations.

@@ -35,6 +35,8 @@ func TestStrip_keeps_all_that_claims_depend_on(t *testing.T) {
 			o.Namespaces = selector
 		}
 		whole, stripped := desired.NewState(o), desired.NewState(o)
+		whole.Begin()
+		stripped.Begin()
 		for step := range 150 {
 			r, obj := someObject(rng)
 			a, b := whole.Fold(r, obj), stripped.Fold(r, kept(t, obj))
@@ -93,7 +95,7 @@ func answers(s *desired.State) []string {
 	}
 	for i := range 6 {
 		p := netip.MustParsePrefix(fmt.Sprintf("10.0.0.%d/32", i))
-		out = append(out, fmt.Sprintf("%v %v %v", p, s.Held(p), s.Claimants(p)))
+		out = append(out, fmt.Sprintf("%v %v %v %v", p, s.Held(p), s.Claimants(p), s.PausedBy(p)))
 	}
 	for _, w := range s.AllWorkloads() {
 		out = append(out, fmt.Sprintf("%v %v", w, s.Problems(w)))
@@ -150,6 +152,9 @@ func someObject(rng *rand.Rand) (desired.Ref, metav1.Object) {
 		}
 		if rng.IntN(4) == 0 {
 			meta.Annotations[desired.IgnoreAnnotation] = pick(rng, "true", "false", "yes")
+		}
+		if rng.IntN(4) == 0 {
+			meta.Annotations[desired.PausedAnnotation] = pick(rng, "true", "false", "yes")
 		}
 	}
 	template := corev1.PodTemplateSpec{
