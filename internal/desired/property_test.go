@@ -655,8 +655,11 @@ func (h *history) definition() map[string]string {
 		}
 		if unknown {
 			out["unknown"] = "yes"
+		}
+		if next := h.asks(w); h.isPaused(w.GetUID()) {
+			will, err := desired.ParseTarget(next)
 			for _, e := range someEPGs {
-				if h.isPaused(w.GetUID()) {
+				if known && e == t.EPG || unknown || h.selected(w.GetNamespace()) && (next == unknownTarget || err == nil && e == will.EPG) {
 					out["some paused "+e.String()] = "yes"
 				}
 			}
@@ -672,9 +675,6 @@ func (h *history) definition() map[string]string {
 		}
 	}
 	for e := range paused {
-		if paused[e] {
-			out["some paused "+e.String()] = "yes"
-		}
 		if paused[e] && !running[e] {
 			out["all paused "+e.String()] = "yes"
 		}

@@ -87,8 +87,11 @@ type State struct {
 	begun      bool                   // something is done about it: see Begin
 	withdrawn  map[aci.Place]struct{} // claims that ended by a change that was seen
 
-	// pausedUnknown are those of unknown that are paused.
+	// next are the paused workloads that will name an EPG when their pause ends; pausedUnknown those of
+	// which that, or what they name until then, is not known.
+	next          map[aci.ExtEPG]map[*workload]struct{}
 	pausedUnknown map[*workload]struct{}
+
 	// hostNetwork counts, by workload, seen or not, the Pods that use their node's address.
 	hostNetwork map[types.UID]int
 }
@@ -137,6 +140,7 @@ func NewState(o Options) *State {
 		unknown:    map[*workload]struct{}{},
 		withdrawn:  map[aci.Place]struct{}{},
 
+		next:          map[aci.ExtEPG]map[*workload]struct{}{},
 		pausedUnknown: map[*workload]struct{}{},
 		hostNetwork:   map[types.UID]int{},
 	}
@@ -192,15 +196,15 @@ func (s *State) PausedBy(p netip.Prefix) []Ref {
 	return slices.Compact(out)
 }
 
-// PausedIn reports whether some of the workloads whose target is e are paused, or it could be the
-// target of a paused one whose target is not known; and whether there are workloads whose target
-// it is, and all of them are paused.
+// PausedIn reports whether some paused workload names e: e is its target, or will be when its
+// pause ends, or could be as long as that is not known. It also reports whether e is the target of
+// workloads that are all paused.
 func (s *State) PausedIn(e aci.ExtEPG) (some, all bool) {
-	g := s.epgs[e]
-	if g == nil {
-		return len(s.pausedUnknown) > 0, false
+	some = len(s.pausedUnknown)+len(s.next[e]) > 0
+	if g := s.epgs[e]; g != nil {
+		return some || len(g.paused) > 0, len(g.paused) > 0 && len(g.paused) == len(g.workloads)
 	}
-	return len(s.pausedUnknown)+len(g.paused) > 0, len(g.paused) > 0 && len(g.paused) == len(g.workloads)
+	return some, false
 }
 
 // Claim returns who wants the prefix of p in the EPG of p.

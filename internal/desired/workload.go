@@ -31,6 +31,7 @@ type workload struct {
 	unknown bool        // it asks for something that cannot be told
 	names   *aci.ExtEPG // the EPG that it is counted at; nil for none
 	paused  bool        // what it asks for, and all that it claims, stays as it is
+	next    *aci.ExtEPG // of a paused one: the EPG that it will name when the pause ends; nil for none
 
 	frozen map[give]struct{} // of a paused one: claims that would have ended, but for the pause
 }
@@ -253,17 +254,19 @@ func (s *State) removeWorkload(w *workload, t *Touched) {
 func (s *State) settle(w *workload, t *Touched) {
 	t.Workloads = append(t.Workloads, w.ref)
 	was, paused := w.names, w.paused
+	var target *Target
+	var unknown bool
+	if w.ns.chosen {
+		target, unknown = w.aim()
+	}
 	if w.paused = w.pause.is != no; !w.paused || !w.asks() {
-		w.target, w.unknown = nil, false
-		if w.ns.chosen {
-			w.target, w.unknown = w.aim()
-		}
+		w.target, w.unknown = target, unknown
 	}
 	if w.names = nil; w.target != nil {
 		w.names = &w.target.EPG
 	}
 	is, flips := w.names, paused != w.paused
-	if differs := was != is && (was == nil || is == nil || *was != *is); differs || flips {
+	if flips || !equal(was, is) {
 		if was != nil {
 			t.Places = append(t.Places, aci.Place{ExtEPG: *was})
 			delete(s.epg(*was).workloads, w)
@@ -277,6 +280,7 @@ func (s *State) settle(w *workload, t *Touched) {
 			}
 		}
 	}
+	s.settleNext(w, target, t)
 	for p := range s.below[w.uid] {
 		s.givePod(p, t)
 	}
@@ -290,7 +294,31 @@ func (s *State) settle(w *workload, t *Touched) {
 		s.drop(*was)
 	}
 	toggled(s.unknown, w, w.unknown, t)
-	toggled(s.pausedUnknown, w, w.unknown && w.paused, t)
+	toggled(s.pausedUnknown, w, w.paused && (w.unknown || unknown), t)
+}
+
+// settleNext notes what a paused workload will name when the pause ends.
+func (s *State) settleNext(w *workload, target *Target, t *Touched) {
+	was := w.next
+	if w.next = nil; w.paused && target != nil {
+		w.next = &target.EPG
+	}
+	if equal(was, w.next) {
+		return
+	}
+	if was != nil {
+		t.Places = append(t.Places, aci.Place{ExtEPG: *was})
+		if delete(s.next[*was], w); len(s.next[*was]) == 0 {
+			delete(s.next, *was)
+		}
+	}
+	if e := w.next; e != nil {
+		t.Places = append(t.Places, aci.Place{ExtEPG: *e})
+		if s.next[*e] == nil {
+			s.next[*e] = map[*workload]struct{}{}
+		}
+		s.next[*e][w] = struct{}{}
+	}
 }
 
 // toggled puts w into a set, or takes it out. What the last of it forbade is to be looked at
@@ -400,6 +428,6 @@ func value(annotations map[string]string, key string) *string {
 	return nil
 }
 
-func equal(a, b *string) bool {
+func equal[T comparable](a, b *T) bool {
 	return a == b || (a != nil && b != nil && *a == *b)
 }
