@@ -62,7 +62,8 @@ func Diff(want *desired.State, have *observed.State, p Policy, domain aci.DN, pl
 		if q.Prefix.IsValid() {
 			prefixes[q.Prefix] = struct{}{}
 		}
-		if q.ExtEPG != (aci.ExtEPG{}) && (!q.Prefix.IsValid() || !want.Named(q.ExtEPG)) && d.inDomain(q.ExtEPG) {
+		// What is in an EPG can decide about it when nobody names it, or when it lost its mark.
+		if q.ExtEPG != (aci.ExtEPG{}) && (!q.Prefix.IsValid() || !want.Named(q.ExtEPG) || d.unmarked(q.ExtEPG)) && d.inDomain(q.ExtEPG) {
 			d.epgs[q.ExtEPG] = struct{}{}
 		}
 	}
@@ -241,6 +242,12 @@ func (d *differ) epg(e aci.ExtEPG) {
 func (d *differ) perhapsMarked(e aci.ExtEPG, g observed.ExtEPG) bool {
 	by := aci.AnnotatedBy(g.Annotation)
 	return by == d.policy.Owner || by != "" && d.want.Named(e)
+}
+
+// unmarked reports whether e is recorded as ours and bears no mark.
+func (d *differ) unmarked(e aci.ExtEPG) bool {
+	g, exists := d.have.ExtEPG(e)
+	return exists && g.Mark.Value == "" && d.have.Recorded(e)
 }
 
 // leftByUs reports whether an EPG recorded as ours, that bears no mark now, is still ours.
