@@ -178,6 +178,13 @@ func (s *State) Subnet(p aci.Place) (Subnet, bool) {
 	return Subnet{}, false
 }
 
+// Absent reports that there is no subnet at p, and that no POST of ours is under way that could
+// put one there. Of an L3Out that was never read nothing is known to be absent.
+func (s *State) Absent(p aci.Place) bool {
+	_, there := s.Subnet(p)
+	return s.l3outs[p.L3Out] != nil && !there && !s.Pending(p.Prefix)
+}
+
 // Subnets yields the subnets of e in no order.
 func (s *State) Subnets(e aci.ExtEPG) iter.Seq[Subnet] {
 	return func(yield func(Subnet) bool) {

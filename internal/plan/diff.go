@@ -48,8 +48,14 @@ const (
 //	                       | of ours is elsewhere in the VRF|
 //	foreign                | use it as it is                | -
 //
-// Whatever is paused, not allowed, managed elsewhere, in doubt, or under way already is left, and
-// everything on an APIC that is too old.
+//	while workloads are paused          |
+//	address that one of them claims     | written nowhere, whoever else claims it
+//	EPG that they alone name            | neither created nor marked
+//	EPG that one of them names          | not deleted, whatever it holds
+//	  our subnet in it, not claimed     | stays, unless the end of its claim was seen
+//
+// Whatever else is paused, not allowed, managed elsewhere, in doubt, or under way already is left,
+// and everything on an APIC that is too old.
 func Diff(want *desired.State, have *observed.State, p Policy, domain aci.DN, places []aci.Place) Plan {
 	d := differ{
 		want: want, have: have, policy: p, domain: domain,
@@ -157,6 +163,8 @@ func (d *differ) fate(e aci.ExtEPG) fate {
 		f = barred
 		d.problem(aci.Place{ExtEPG: e}, ReasonEPGGone,
 			"%s: the external EPG was not made by aci-sync and was deleted on the APIC; it is used again when it is there again", e)
+	case d.paused(e):
+		f = barred // those who name it are told as such
 	default:
 		f = created
 		if d.inDomain(e) {
@@ -165,6 +173,12 @@ func (d *differ) fate(e aci.ExtEPG) fate {
 	}
 	d.fates[e] = f
 	return f
+}
+
+// paused reports whether all workloads that name e are paused.
+func (d *differ) paused(e aci.ExtEPG) bool {
+	_, all := d.want.PausedIn(e)
+	return all
 }
 
 // used reports whether an EPG that was read holds more than our subnets.
@@ -212,7 +226,7 @@ func (d *differ) epg(e aci.ExtEPG) {
 		d.plan.Changes = append(d.plan.Changes, Change{
 			Action: Create, Place: aci.Place{ExtEPG: e}, DN: dn, Mark: true, Reason: reason,
 			Attrs: map[string]string{"annotation": d.policy.Owner.Annotation()},
-			By:    d.want.Workloads(e), For: d.want.Workloads(e), Lost: lost,
+			By:    d.want.Workloads(e), For: d.running(d.want.Workloads(e)), Lost: lost,
 		})
 	case !exists:
 	case f == leaving:
@@ -224,14 +238,14 @@ func (d *differ) epg(e aci.ExtEPG) {
 		}
 	case !g.Mark.Read && d.perhapsMarked(e, g):
 		d.reads[dn] = struct{}{} // made just now; events do not bear marks
-	case g.Mark.Value == "" && (g.Revived || d.have.Recorded(e) && d.leftByUs(e, g)):
+	case g.Mark.Value == "" && !d.paused(e) && (g.Revived || d.have.Recorded(e) && d.leftByUs(e, g)):
 		if !g.Mark.Read {
 			d.reads[dn] = struct{}{}
 			return
 		}
 		d.plan.Changes = append(d.plan.Changes, Change{
 			Action: Update, Place: aci.Place{ExtEPG: e}, DN: dn, Mark: true, Reason: Unmarked,
-			By: d.want.Workloads(e), For: d.want.Workloads(e),
+			By: d.want.Workloads(e), For: d.running(d.want.Workloads(e)),
 		})
 	}
 }
@@ -265,14 +279,14 @@ func (d *differ) leftByUs(e aci.ExtEPG, g observed.ExtEPG) bool {
 
 // deleteEPG deletes e when nothing is in it but what is ours and may go.
 func (d *differ) deleteEPG(e aci.ExtEPG, g observed.ExtEPG, reason Reason) {
-	if d.policy.UpsertOnly || d.want.Unknown() {
+	if some, _ := d.want.PausedIn(e); some || d.policy.UpsertOnly || d.want.Unknown() {
 		return
 	}
 	for n := range d.have.Subnets(e) {
 		if n.Mark.Value != d.policy.Owner.Mark(n.DN) {
 			continue // foreign, or not read: the judgement sees it
 		}
-		if d.have.Pending(n.Prefix) && d.have.Expected(n.DN) != aci.StatusDeleted {
+		if d.have.Pending(n.Prefix) && d.have.Expected(n.DN) != aci.StatusDeleted || len(d.want.PausedBy(n.Prefix)) > 0 {
 			return
 		}
 		if _, claimed := d.want.Claim(aci.Place{ExtEPG: e, Prefix: n.Prefix}); reason != Revived &&
@@ -375,6 +389,10 @@ func (d *differ) bar(e aci.ExtEPG, p netip.Prefix) (aci.ExtEPG, bool) {
 
 // prefix decides about one address in this domain: what leaves, then what enters.
 func (d *differ) prefix(p netip.Prefix) {
+	if by := d.want.PausedBy(p); len(by) > 0 {
+		d.tellPaused(p, by)
+		return
+	}
 	if d.have.Pending(p) {
 		return // an event or a read will bring it here again
 	}
@@ -404,6 +422,21 @@ func (d *differ) prefix(p netip.Prefix) {
 	}
 }
 
+// tellPaused tells the others that claim p that it is not written because of paused workloads.
+func (d *differ) tellPaused(p netip.Prefix, by []desired.Ref) {
+	for _, e := range d.want.Claimants(p) {
+		if at := (aci.Place{ExtEPG: e, Prefix: p}); d.inDomain(e) {
+			d.tell(at, d.running(d.workloads(at)), ReasonPaused,
+				"%s is claimed by %s too, which is paused: it is not written until that pause ends", p.Addr(), by[0])
+		}
+	}
+}
+
+// running are those of the workloads that are not paused.
+func (d *differ) running(list []desired.Ref) []desired.Ref {
+	return slices.DeleteFunc(list, d.want.Paused)
+}
+
 // leave deletes our subnet p from h, where it is not to be. It returns false when one of ours
 // stays there for now.
 func (d *differ) leave(h aci.ExtEPG, p netip.Prefix) bool {
@@ -419,9 +452,12 @@ func (d *differ) leave(h aci.ExtEPG, p netip.Prefix) bool {
 	if claimants := d.want.Claimants(p); len(claimants) > 0 {
 		reason = Moved
 	}
+	some, _ := d.want.PausedIn(h)
 	switch {
 	case d.policy.UpsertOnly && reason != Moved:
 		return false
+	case some && reason != Moved && !d.want.Withdrawn(aci.Place{ExtEPG: h, Prefix: p}):
+		return false // it may be of a paused workload, which lost it unseen
 	case d.want.Held(p):
 		d.stays(p, h, "stays in %s while it is not known to whom a Pod or Service with this address belongs", h)
 		return false

@@ -41,6 +41,7 @@ func keepLaws(t *testing.T, seed uint64) {
 	const rounds = 5
 	for round := range rounds {
 		written := false
+		w.left(everywhere(w.want, w.have))
 		for _, domain := range domains(w.want, w.have) {
 			p := w.decide(t, domain)
 			w.lawful(t, p)
@@ -90,6 +91,7 @@ func TestDiff_of_what_was_touched_is_all_there_is(t *testing.T) {
 					touched = append(touched, w.have.Fold(read(w.truth, l.DN()))...)
 				}
 			}
+			touched = append(touched, w.left(touched)...)
 			places := w.concerned(touched)
 			for _, domain := range domains(w.want, w.have) {
 				w.decide(t, domain) // an EPG that stays is read again by whoever looks at it
@@ -132,8 +134,20 @@ func doing(p plan.Plan) []string {
 	return out
 }
 
+// left tells what is wanted which of the places are empty, as a controller does, and returns what
+// that touched.
+func (w *someWorld) left(places []aci.Place) []aci.Place {
+	var touched []aci.Place
+	for _, p := range places {
+		if p.Prefix.IsValid() && w.have.Absent(p) {
+			touched = append(touched, w.want.Left(p)...)
+		}
+	}
+	return touched
+}
+
 // concerned is what a controller makes of touched places: an EPG stands for all that is claimed
-// in it, a prefix also for where else it is claimed or held.
+// or held in it, a prefix also for where else it is claimed or held.
 func (w *someWorld) concerned(touched []aci.Place) []aci.Place {
 	var out []aci.Place
 	prefix := func(p netip.Prefix) {
@@ -154,6 +168,9 @@ func (w *someWorld) concerned(touched []aci.Place) []aci.Place {
 				if out = append(out, q); q.Prefix.IsValid() {
 					prefix(q.Prefix)
 				}
+			}
+			for n := range w.have.Subnets(p.ExtEPG) {
+				out = append(out, aci.Place{ExtEPG: p.ExtEPG, Prefix: n.Prefix})
 			}
 		}
 	}
@@ -212,6 +229,10 @@ func newWorld(t *testing.T, seed uint64) *someWorld {
 			w.workload(ns, name)
 		}
 	}
+	w.want.Begin()
+	for range rng.IntN(4) {
+		w.workload(pick(rng, "a", "b"), pick(rng, "web", "api"))
+	}
 	w.readAll()
 	for range rng.IntN(4) {
 		w.disturb(true)
@@ -227,9 +248,13 @@ func (w *someWorld) workload(ns, name string) []aci.Place {
 	if rng.IntN(12) == 0 {
 		value = "{}"
 	}
+	paused := pick(rng, "true", "false", "false")
+	if w.want.Paused(desired.Ref{Kind: desired.KindDeployment, Namespace: ns, Name: name}) && rng.IntN(2) == 0 {
+		paused = "true" // it lasts
+	}
 	touched := foldYAML(w.t, w.want, fmt.Sprintf(`{kind: Deployment, metadata: {namespace: %s, name: %s, uid: %[1]s-%[2]s,
-		creationTimestamp: "202%d-01-01T00:00:00Z", annotations: {%q: %q}}, spec: {template: {metadata: {labels: {app: %[2]s}}}}}`,
-		ns, name, rng.IntN(3), desired.Annotation, value))
+		creationTimestamp: "202%d-01-01T00:00:00Z", annotations: {%q: %q, %q: %q}}, spec: {template: {metadata: {labels: {app: %[2]s}}}}}`,
+		ns, name, rng.IntN(3), desired.Annotation, value, desired.PausedAnnotation, paused))
 	var ips []string
 	for _, ip := range worldPrefixes {
 		if rng.IntN(3) == 0 {
@@ -377,6 +402,8 @@ func (w *someWorld) describe() string {
 		c, claimed := w.want.Claim(p)
 		g, there := w.have.ExtEPG(p.ExtEPG)
 		n, holds := w.have.Subnet(p)
+		some, all := w.want.PausedIn(p.ExtEPG)
+		fmt.Fprintln(&b, w.want.PausedBy(p.Prefix), some, all, w.want.Withdrawn(p))
 		fmt.Fprintln(&b, p, c, claimed, g, there, n, holds, w.have.Holders(p.Prefix), w.have.Expected(p.DN()), w.have.Last(p.ExtEPG))
 	}
 	return b.String()
@@ -419,6 +446,21 @@ func (w *someWorld) lawful(t *testing.T, p plan.Plan) {
 		}
 		if c.Action == plan.Delete && c.Place.Prefix.IsValid() && w.want.Held(c.Place.Prefix) {
 			t.Errorf("seed %d: %s: is held", w.seed, c)
+		}
+		if by := w.want.PausedBy(c.Place.Prefix); len(by) > 0 {
+			t.Errorf("seed %d: %s: is claimed by %v, paused", w.seed, c, by)
+		}
+		some, all := w.want.PausedIn(e)
+		if all && !c.Place.Prefix.IsValid() || some && c.Action == plan.Delete && !(c.Place.Prefix.IsValid() &&
+			(w.want.Withdrawn(c.Place) || c.Reason == plan.Moved)) {
+			t.Errorf("seed %d: %s: in what paused workloads name", w.seed, c)
+		}
+		if c.Action == plan.Delete && !c.Place.Prefix.IsValid() {
+			for n := range w.have.Subnets(e) {
+				if by := w.want.PausedBy(n.Prefix); len(by) > 0 {
+					t.Errorf("seed %d: %s: with %s, claimed by %v, paused", w.seed, c, n.Prefix, by)
+				}
+			}
 		}
 		if !w.policy.Allow.Allows(e.L3Out) || w.policy.APIC == "4.10(1a)" || w.have.Paused(e) || w.objects[e.DN()].Attrs["extMngdBy"] == "msc" {
 			t.Errorf("seed %d: %s: must not be written", w.seed, c)
