@@ -318,6 +318,7 @@ func (c *Controller) watchNamed(known bool) []aci.L3Out {
 // begin makes everything dirty, and tells what is wrong with workloads as such. Callers hold mu.
 func (c *Controller) begin() {
 	c.running = true
+	c.want.Begin()
 	c.mark([]aci.Place{{}})
 	for _, w := range c.want.AllWorkloads() {
 		c.tell(origin{workload: w}, c.want.Problems(w))

@@ -81,6 +81,7 @@ func (c *Controller) report(domain aci.DN, places map[aci.Place]struct{}, p plan
 		if !c.want.Named(at.ExtEPG) && c.have.Complete(at.L3Out) {
 			c.have.Release(at.ExtEPG) // what it was does not matter to anybody
 		}
+		c.left(at)
 	}
 	for o, list := range found {
 		c.tell(o, list)
