@@ -216,7 +216,7 @@ func (c *Controller) settle(ctx context.Context, key aci.DN, places map[aci.Plac
 	}
 	c.report(key, places, p)
 	if c.writer == nil {
-		c.rehearse(key, places, p)
+		c.rehearse(places, p)
 		return nil
 	}
 	return c.write(ctx, key, p, since)
