@@ -9,6 +9,9 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 TESTFLAGS ?=
 PKGS      ?= ./...
 
+# Passed on to the bench, such as BENCHFLAGS='-sizes 100,1000'.
+BENCHFLAGS ?=
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
@@ -46,6 +49,10 @@ test: ## run everything: units, goldens, fuzz seeds, stories on the lab, under t
 
 .PHONY: check
 check: fmt-check fix-check tidy-check verify-crds lint test ## what a change must pass before review: format, lint, tidiness, tests
+
+.PHONY: bench
+bench: ## measure what a change costs beside 100 to 20,000 subnets; takes some minutes
+	$(GO) run ./test/bench $(BENCHFLAGS)
 
 .PHONY: lint
 lint: ## run the linters of .golangci.yml

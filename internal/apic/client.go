@@ -184,7 +184,7 @@ func (c *Client) Status() Status {
 	s := Status{Member: c.members[c.member].Host, SocketUp: c.socket != nil}
 	if c.session != nil {
 		s.LoggedIn, s.Since = true, c.session.start
-		s.Version, s.Domains = c.session.version, slices.Clone(c.session.domains)
+		s.Version, s.Domains = c.session.said.Version, slices.Clone(c.session.said.Domains)
 	}
 	for _, sub := range c.subs {
 		if sub.id != "" {
@@ -195,6 +195,17 @@ func (c *Client) Status() Status {
 		s.Err = err.Error()
 	}
 	return s
+}
+
+// Login returns what the APIC said at the present login, or the last one, and at its refreshes;
+// false before the first. It does not log in and does not block.
+func (c *Client) Login() (aci.Login, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.session == nil {
+		return aci.Login{}, false
+	}
+	return c.session.said, true
 }
 
 // Healthy reports whether there is a session and, unless ReadOnce, a WebSocket.

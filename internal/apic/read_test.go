@@ -239,7 +239,7 @@ func scripted(status int, bodies ...string) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == "/api/aaaLogin.json":
-			_, _ = rw.Write([]byte(`{"totalCount":"1","imdata":[{"aaaLogin":{"attributes":{"token":"t","refreshTimeoutSeconds":"600"}}}]}`))
+			_, _ = rw.Write([]byte(`{"totalCount":"1","imdata":[{"aaaLogin":{"attributes":{"token":"t","version":"6.0(9c)","refreshTimeoutSeconds":"600"}}}]}`))
 		case r.URL.Path == "/api/aaaLogout.json":
 			_, _ = rw.Write([]byte(`{"imdata":[]}`))
 		default:

@@ -125,8 +125,13 @@ func sessionRefused(err error) bool {
 	return ok && e.Status == http.StatusForbidden
 }
 
-// send is one request of the session s with a decoded answer.
+// send is one request of the session s with a decoded answer. A member that is too old is not
+// written to, whoever asks for it: it may have taken over a moment ago.
 func (c *Client) send(ctx context.Context, s *session, r request) (rep aci.Reply, err error) {
+	if r.op == "post" && aci.TooOld(s.said.Version) {
+		return rep, fmt.Errorf("%s: the APIC is too old to be written to: release %s, and %s is needed",
+			r, s.said.Version, aci.MinVersion)
+	}
 	err = c.exchange(ctx, s.member, s, r, func(status int, body io.Reader) error {
 		rep, err = decode(r, status, body)
 		return err
@@ -287,7 +292,8 @@ func cause(ctx context.Context, err error) error {
 
 // Post sends mo to be merged below the object under. Success means that the APIC took the
 // request; what it made of it is for events and reads to say. Nothing is assumed of a
-// request whose answer was lost.
+// request whose answer was lost. An APIC older than aci.MinVersion is asked nothing; that is an
+// error.
 //
 // It returns an *aci.Error for every refusal, and aci.ErrSession as well when no session
 // could be had. The only repetition is that after a renewed session, for which the APIC

@@ -17,9 +17,11 @@ import (
 //	DELETE /faults                  disarm all
 //	POST   /mo/{dn}                 write a body, as Post
 //	DELETE /mo/{dn}                 delete, as Delete
+//	POST   /seed                    write bodies as the fabric itself, as Seed
 //	GET    /dump/{dn}               the tree, as Dump
 //	GET    /requests?after=0        the request log, one JSON object a line
 //	GET    /stats                   counts
+//	       /node/{id}/…             all that with another member of the cluster: 1 is the first
 func (s *Sim) Control() http.Handler {
 	mux := http.NewServeMux()
 	done := func(w http.ResponseWriter, err error) {
@@ -66,6 +68,13 @@ func (s *Sim) Control() http.Handler {
 	mux.HandleFunc("DELETE /mo/{dn...}", func(w http.ResponseWriter, r *http.Request) {
 		done(w, s.Delete(r.PathValue("dn")))
 	})
+	mux.HandleFunc("POST /seed", func(w http.ResponseWriter, r *http.Request) {
+		bodies, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		if err == nil {
+			err = s.Seed(bodies)
+		}
+		done(w, err)
+	})
 	mux.HandleFunc("GET /dump/{dn...}", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, s.Dump(r.PathValue("dn")))
 	})
@@ -85,7 +94,27 @@ func (s *Sim) Control() http.Handler {
 	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(s.Stats())
 	})
+	mux.HandleFunc("/node/{id}/{rest...}", func(w http.ResponseWriter, r *http.Request) {
+		id := r.PathValue("id")
+		m := s.memberByID(id)
+		if m == nil {
+			http.Error(w, "no member "+id, http.StatusNotFound)
+			return
+		}
+		http.StripPrefix("/node/"+id, m.Control()).ServeHTTP(w, r)
+	})
 	return mux
+}
+
+func (s *Sim) memberByID(id string) *Sim {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range *s.members {
+		if strconv.Itoa(m.id) == id {
+			return m
+		}
+	}
+	return nil
 }
 
 func number(r *http.Request, name string, otherwise int) (int, error) {

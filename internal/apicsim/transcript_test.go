@@ -40,6 +40,7 @@ var update = flag.Bool("update", false, "rewrite the answers in testdata/transcr
 //	sleep 61s                let time pass
 //	fault {…}                arm a Fault
 //	drop N MATCH             lose events
+//	seed …                   write as the fabric itself: Sim.Seed
 //	cut                      close the sockets
 //	# words                  a comment
 //
@@ -128,6 +129,10 @@ func replay(t *testing.T, script string) string {
 			if err := c.sim.DropEvents(n, match); err != nil {
 				t.Fatal(err)
 			}
+		case "seed":
+			if err := c.sim.Seed([]byte(rest)); err != nil {
+				out.WriteString("! " + err.Error() + "\n")
+			}
 		case "cut":
 			c.sim.CloseSockets()
 		default:
@@ -152,6 +157,8 @@ func setOptions(t *testing.T, o *apicsim.Options, fields []string) {
 		switch field.Interface().(type) {
 		case bool:
 			field.SetBool(!given || value == "true")
+		case string:
+			field.SetString(value)
 		case int:
 			var n int64
 			if _, err := fmt.Sscan(value, &n); err != nil {

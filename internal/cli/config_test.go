@@ -2,8 +2,11 @@ package cli
 
 import (
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -195,5 +198,29 @@ func TestSettings_take_the_ways_to_trust_an_APIC(t *testing.T) {
 	}
 	if _, err := apic.New(s.members, s.username, s.apic); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestLogs_have_their_format_and_level(t *testing.T) {
+	for name, tt := range map[string]struct{ format, level, want string }{
+		"json where it is no terminal": {"", "info", `{"level":"INFO","msg":"did","dur":"1.5s"}` + "\n" + `{"level":"WARN","msg":"failed"}` + "\n"},
+		"json":                         {"json", "warn", `{"level":"WARN","msg":"failed"}` + "\n"},
+		"text":                         {"text", "debug", "level=DEBUG msg=looked\nlevel=INFO msg=did dur=1.5s\nlevel=WARN msg=failed\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var b strings.Builder
+			h, level, err := logHandler(tt.format, tt.level, &b)
+			if err != nil || !strings.EqualFold(level.String(), tt.level) {
+				t.Fatalf("level %v, %v", level, err)
+			}
+			log := slog.New(h)
+			log.Debug("looked")
+			log.Info("did", "dur", 1500*time.Millisecond)
+			log.Warn("failed")
+			got := regexp.MustCompile(`"time":"[^"]*",|time=\S+ `).ReplaceAllString(b.String(), "")
+			if d := cmp.Diff(tt.want, got); d != "" {
+				t.Errorf("(-want +got)\n%s", d)
+			}
+		})
 	}
 }

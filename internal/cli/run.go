@@ -84,6 +84,9 @@ func run(ctx context.Context, c config, s settings) error {
 	if err != nil {
 		return err
 	}
+	if err := checkKubernetes(ctx, log, cfg); err != nil {
+		return err
+	}
 	if c.dryRun {
 		log.Info("dry run: nothing is written, neither to the APIC nor to Kubernetes")
 		cfg, s.apic.ReadOnly, c.leaderElect = kube.ReadOnly(cfg), true, false
@@ -270,6 +273,21 @@ func kubeConfig(file, context string) (*rest.Config, error) {
 	}
 	cfg.UserAgent = "aci-sync"
 	return cfg, nil
+}
+
+// checkKubernetes refuses a cluster that is too old. Unlike an APIC it is not waited for: nothing
+// of it could be relied on until then, and what is told by Events would not reach anybody.
+func checkKubernetes(ctx context.Context, log *slog.Logger, cfg *rest.Config) error {
+	v, err := kube.Version(ctx, cfg)
+	switch {
+	case errors.Is(err, kube.ErrVersion):
+		log.Warn("the version of Kubernetes is not known, taking it for new enough", "err", err)
+	case err != nil:
+		return fmt.Errorf("ask the cluster at %s for its version: %w", cfg.Host, err)
+	case kube.TooOld(v):
+		return fmt.Errorf("the cluster at %s runs Kubernetes %s, and aci-sync needs %s or newer", cfg.Host, v, kube.MinVersion)
+	}
+	return nil
 }
 
 // countRequests counts and times APIC requests by operation and HTTP status.

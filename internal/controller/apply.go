@@ -136,7 +136,7 @@ func (c *Controller) stillPlanned(key aci.DN, e aci.ExtEPG, changes []plan.Chang
 		planned[ch.Place] = ch
 	}
 	still := map[aci.Place]bool{}
-	for _, now := range plan.Diff(c.want, c.have, c.opts.Policy, key, places).Changes {
+	for _, now := range c.diff(key, places).Changes {
 		if was, ok := planned[now.Place]; ok && was.DN == now.DN && was.Action == now.Action &&
 			was.Mark == now.Mark && maps.Equal(was.Attrs, now.Attrs) {
 			still[now.Place] = true

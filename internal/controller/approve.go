@@ -83,7 +83,7 @@ func (c *Controller) allow(a *approval, yes bool) {
 // settled ends the approvals of a domain that are carried out. Callers hold mu.
 func (c *Controller) settled(key aci.DN) {
 	for e, a := range c.approvals {
-		if c.have.Domain(e.L3Out) != key || !c.have.Complete(e.L3Out) || c.left(a) > 0 {
+		if c.have.Domain(e.L3Out) != key || !c.have.Complete(e.L3Out) || c.outstanding(a) > 0 {
 			continue
 		}
 		c.allow(a, false)
@@ -97,8 +97,8 @@ func (c *Controller) settled(key aci.DN) {
 	}
 }
 
-// left counts the objects of an approval that are not as it wants them.
-func (c *Controller) left(a *approval) int {
+// outstanding counts the objects of an approval that are not as it wants them.
+func (c *Controller) outstanding(a *approval) int {
 	n := 0
 	for _, d := range a.objects {
 		there, ours := c.lookUp(d)

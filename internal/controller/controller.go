@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -36,6 +35,9 @@ type APIC interface {
 	Marks(ctx context.Context, o aci.Owner) ([]aci.DN, error)
 	// Forget ends the subscription to l.
 	Forget(l aci.L3Out)
+	// Login returns what the APIC said of itself and of the user at the newest login; false before
+	// the first.
+	Login() (aci.Login, bool)
 	// Updates are the events and gaps of what was read; closed when the client ends.
 	Updates() <-chan aci.Update
 }
@@ -83,8 +85,9 @@ type Controller struct {
 
 	synced  chan struct{} // closed when all of Kubernetes is folded
 	syncing sync.Once
+	rights  chan struct{} // holds one token when the user may have got more rights
 
-	mu        sync.Mutex // guards the fields below
+	mu        sync.Mutex // guards the fields below, and what changes of opts.Policy
 	want      *desired.State
 	have      *observed.State
 	queue     workqueue.TypedDelayingInterface[aci.DN] // keys are domains; nil before Run
@@ -106,6 +109,9 @@ type Controller struct {
 	origins   map[desired.Ref]map[origin]struct{} // workload -> where its problems come from
 	shown     map[shown]int                       // problem -> origins that have it
 	records   records
+	login     aci.Login // the newest that was taken in
+	heeded    bool      // there was one
+	blind     bool      // marked objects may not be looked for
 }
 
 // watch is an L3Out that is read and subscribed to.
@@ -115,6 +121,7 @@ type watch struct {
 	recheck time.Duration // between the last two looks at a missing one, or attempts to read it
 	pauseAt time.Time     // when the pause tags were read last
 	holds   bool          // something in it may bear our mark: nothing is decided before it is read
+	denied  bool          // the user may not read it, as was found last
 }
 
 // doubled is how long to wait for the next look.
@@ -134,6 +141,7 @@ func New(apic APIC, writer Writer, cluster Cluster, o Options) *Controller {
 	}
 	c := &Controller{
 		apic: apic, writer: writer, cluster: cluster, opts: o, log: o.Logger, metrics: newMetrics(o.Metrics),
+		rights:    make(chan struct{}, 1),
 		synced:    make(chan struct{}),
 		want:      desired.NewState(o.Desired),
 		have:      observed.NewState(o.Policy.Owner),
@@ -277,6 +285,9 @@ func (c *Controller) fold(u aci.Update) {
 	if w == nil {
 		return
 	}
+	if w.denied && u.Kind == aci.Event {
+		c.hurry(l) // something of it is shown
+	}
 	if existed && !c.have.Exists(l) {
 		w.missing, w.recheck = true, recheckMin
 		w.readAt = time.Now().Add(recheckMin)
@@ -360,6 +371,7 @@ func (c *Controller) watchNamed(known bool) []aci.L3Out {
 // begin makes everything dirty, and tells what is wrong with workloads as such. Callers hold mu.
 func (c *Controller) begin() {
 	c.running = true
+	c.want.Begin()
 	c.mark([]aci.Place{{}})
 	for e := range c.records.there {
 		c.recordLater(e)
@@ -406,32 +418,34 @@ func (c *Controller) retryable(ctx context.Context, failed map[aci.L3Out]error) 
 
 // forGood reports an answer that waiting does not change: the user may not read this, or the
 // APIC cannot tell it. Its own domain stays shut; others cannot wait for ever.
-func forGood(err error) bool {
-	answer, ok := errors.AsType[*aci.Error](err)
-	return ok && !errors.Is(err, aci.ErrSession) && (answer.Status == 403 || answer.Status == 400)
-}
+func forGood(err error) bool { return denied(err) || answered(err, 400) }
 
-// findMarks watches every L3Out in which something bears our mark; false when it may not be told.
+// findMarks watches every L3Out in which something is seen to bear our mark; false when it is not
+// known in which L3Outs the user would have been shown it.
 func (c *Controller) findMarks(ctx context.Context) (bool, error) {
 	dns, err := c.apic.Marks(ctx, c.opts.Policy.Owner)
-	if refused, ok := errors.AsType[*aci.Error](err); ok && refused.Status == 403 && !errors.Is(err, aci.ErrSession) {
-		// A user with rights to one tenant only may not be shown the whole fabric.
-		c.log.Warn("may not look for marked objects fabric-wide: what is left of ours in L3Outs that no workload names stays",
-			"err", err)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.heed()
+	if denied(err) {
+		if !c.blind {
+			c.log.Warn("may not look for marked objects fabric-wide: what is left of ours in L3Outs that no workload names stays",
+				"err", err)
+		}
+		c.blind = true
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.blind = false
 	for _, d := range dns {
 		if l, ok := aci.L3OutOf(d); ok {
 			c.watch(l)
 			c.watches[l].holds = true
 		}
 	}
-	return true, nil
+	return c.login.TellsRights(), nil
 }
 
 // watch begins to read and follow l, if that is new.
@@ -449,12 +463,18 @@ func (c *Controller) watch(l aci.L3Out) {
 	}
 }
 
-// resync looks for marked objects fabric-wide once per interval; the L3Outs themselves are
-// read again by their workers.
+// resync looks for marked objects fabric-wide once per interval, and when the user's rights
+// changed; the L3Outs themselves are read again by their workers.
 func (c *Controller) resync(ctx context.Context) {
 	for {
-		if !sleep(ctx, c.jitter()) {
+		t := time.NewTimer(c.jitter())
+		select {
+		case <-ctx.Done():
+			t.Stop()
 			return
+		case <-c.rights:
+			t.Stop()
+		case <-t.C:
 		}
 		if _, err := c.findMarks(ctx); err != nil && ctx.Err() == nil {
 			c.log.Warn("cannot look for marked objects, will try again", "err", err)

@@ -18,6 +18,7 @@ const (
 	ReasonReverted      = "DriftReverted" // what somebody changed or deleted on the APIC was put back
 	ReasonContractsLost = "ContractsLost" // somebody deleted an EPG of ours with contracts, which aci-sync does not restore
 	ReasonRefused       = "Refused"       // the APIC refuses a change because of what it says
+	ReasonNotReadable   = "NotReadable"   // the user may not read the L3Out
 )
 
 // shown is a problem as a person sees it, however many places have it.
@@ -78,6 +79,10 @@ func (c *Controller) report(domain aci.DN, places map[aci.Place]struct{}, p plan
 			delete(c.kept, at.ExtEPG)
 			c.recordLater(at.ExtEPG)
 		}
+		if !c.want.Named(at.ExtEPG) && c.have.Complete(at.L3Out) {
+			c.have.Release(at.ExtEPG) // what it was does not matter to anybody
+		}
+		c.left(at)
 	}
 	for o, list := range found {
 		c.tell(o, list)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
@@ -64,7 +65,12 @@ func (c *Controller) turn(ctx context.Context, key aci.DN) time.Time {
 		}
 		wait := d.fail(now)
 		c.prune(key)
-		c.log.Warn("will try again", "dn", key, "err", err, "dur", wait, "attempt", d.failures)
+		c.tidy(key)
+		level := slog.LevelWarn
+		if denied(err) && d.failures > 1 {
+			level = slog.LevelDebug // it was said, and can stay so for good
+		}
+		c.log.Log(ctx, level, "will try again", "dn", key, "err", err, "dur", wait, "attempt", d.failures)
 		return d.notBefore
 	}
 	d.failures, d.notBefore = 0, time.Time{}
@@ -156,8 +162,15 @@ func (c *Controller) read(ctx context.Context, l aci.L3Out) error {
 	u, err := c.apic.Read(ctx, l)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.heed()
+	if err == nil && len(u.Objects) == 0 && !c.login.MayRead(l.DN()) {
+		err = fmt.Errorf("read %s: %w (%s)", l.DN(), errNotShown, domains(c.login))
+	}
 	if err != nil {
 		c.have.Unread(l.DN())
+		if denied(err) {
+			c.notShown(l, err)
+		}
 		return err
 	}
 	c.fold(u)
@@ -165,6 +178,7 @@ func (c *Controller) read(ctx context.Context, l aci.L3Out) error {
 	if w == nil {
 		return nil
 	}
+	w.denied = false
 	now := time.Now()
 	switch {
 	case !c.have.Exists(l):
@@ -212,7 +226,7 @@ func (c *Controller) settle(ctx context.Context, key aci.DN, places map[aci.Plac
 	}
 	c.report(key, places, p)
 	if c.writer == nil {
-		c.rehearse(key, places, p)
+		c.rehearse(places, p)
 		return nil
 	}
 	return c.write(ctx, key, p, since)
@@ -232,7 +246,7 @@ func (c *Controller) decide(
 			}
 		}
 		list := slices.SortedFunc(maps.Keys(places), aci.Place.Compare)
-		p := plan.Diff(c.want, c.have, c.opts.Policy, key, list)
+		p := c.diff(key, list)
 		stale := c.stalePauses(p.Changes)
 		if round == maxRounds {
 			c.putOff(p.Reads)
@@ -399,28 +413,16 @@ func (c *Controller) readSubnets(ctx context.Context, dns []aci.DN) ([]aci.Place
 	return places, nil
 }
 
-// tidy ends the watch on L3Outs of the domain in which nothing is wanted and nothing is ours,
-// and forgets what absent EPGs were that nobody names.
+// tidy ends the watch on L3Outs of the domain in which nothing is wanted and nothing is ours.
 func (c *Controller) tidy(key aci.DN) {
-	named := map[aci.L3Out]bool{}
-	for _, e := range c.want.EPGs() {
-		named[e.L3Out] = true
-	}
-	for l := range c.watches {
-		if c.have.Domain(l) != key || !c.have.Complete(l) {
+	for l, w := range c.watches {
+		if c.have.Domain(l) != key || !c.have.Complete(l) && !w.denied || c.want.NamedIn(l) || c.have.Marked(l) || c.recorded(l) {
 			continue
 		}
-		for _, e := range c.have.ExtEPGs(l) {
-			if !c.want.Named(e) {
-				c.have.Release(e)
-			}
-		}
-		if !named[l] && !c.have.Marked(l) && !c.recorded(l) {
-			c.apic.Forget(l)
-			c.have.Forget(l)
-			c.metrics.forget(l)
-			delete(c.watches, l)
-		}
+		c.apic.Forget(l)
+		c.have.Forget(l)
+		c.metrics.forget(l)
+		delete(c.watches, l)
 	}
 }
 

@@ -226,7 +226,7 @@ func (c *Controller) keepRecord(ctx context.Context, e aci.ExtEPG, every time.Du
 
 // recordOf is what is to be remembered of e; false when nothing is.
 func (c *Controller) recordOf(e aci.ExtEPG) (desired.Record, bool) {
-	there, had := c.records.there[e]
+	there := c.records.there[e]
 	rec := desired.Record{EPG: e, Members: c.want.Members(e), Managed: there.Managed, Owner: there.Owner, Paused: c.have.Held(e)}
 	last, by, known := c.have.Standing(e)
 	if known {
@@ -240,7 +240,8 @@ func (c *Controller) recordOf(e aci.ExtEPG) (desired.Record, bool) {
 		}
 	}
 	_, exists := c.have.ExtEPG(e)
-	keep := len(rec.Members) > 0 || rec.Paused || had && !known || exists && (last == observed.Ours || c.have.HoldsOurs(e))
+	wasOurs := there.Managed != nil && *there.Managed
+	keep := len(rec.Members) > 0 || rec.Paused || !known && wasOurs || exists && (last == observed.Ours || c.have.HoldsOurs(e))
 	return rec, keep
 }
 

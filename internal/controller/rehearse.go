@@ -16,7 +16,7 @@ import (
 
 // rehearse tells, in a dry run, what would be written at the places of a comparison; once, as
 // long as it stays the same.
-func (c *Controller) rehearse(key aci.DN, places map[aci.Place]struct{}, p plan.Plan) {
+func (c *Controller) rehearse(places map[aci.Place]struct{}, p plan.Plan) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	planned := map[aci.Place]bool{}

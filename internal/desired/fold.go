@@ -230,9 +230,9 @@ func (s *State) yield(addrs []netip.Addr, p *pod, t *Touched) {
 //
 //	Pod                        | its addresses
 //	finished, on its node's network | nobody's
+//	terminating                | as below, until another live Pod has the address
 //	owner not seen             | held
 //	of a workload              | given, if Pods are exposed
-//	  terminating              | as above, until another live Pod has the address
 //	  with an unknown target   | held
 //	of anything else           | nobody's
 func (s *State) givePod(p *pod, t *Touched) {
@@ -244,10 +244,10 @@ func (s *State) givePod(p *pod, t *Touched) {
 		prefix, ok := claimable(a)
 		switch {
 		case !ok || !p.counts:
+		case p.terminating && s.taken(a, p):
 		case unresolved, w != nil && w.unknown:
 			holds = append(holds, prefix)
 		case w == nil || w.target == nil || !w.expose(s.opts.Expose).Pods:
-		case p.terminating && s.taken(a, p):
 		default:
 			gives = append(gives, give{prefix, w.target.EPG, p.ref, w})
 		}

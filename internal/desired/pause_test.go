@@ -17,10 +17,7 @@ import (
 // none of these claims changes.
 func TestState_touches_what_a_pause_concerns(t *testing.T) {
 	t.Parallel()
-	w := &world{
-		state:    desired.NewState(desired.Options{Expose: desired.Expose{Pods: true, Services: true}}),
-		prefixes: map[netip.Prefix]bool{},
-	}
+	w := newWorld(desired.Options{Expose: desired.Expose{Pods: true, Services: true}})
 	deployment := func(name, pause string) desired.Touched {
 		return w.fold(t, fmt.Sprintf(`{kind: Deployment, metadata: {namespace: shop, name: %s, uid: %[1]s, annotations: {
 			aci.haystacknetworks.com/l3o: '{"tenant":"T","l3out":"O","epg":"E1"}', aci.haystacknetworks.com/paused: %q}},
@@ -52,10 +49,7 @@ func TestState_touches_what_a_pause_concerns(t *testing.T) {
 // again.
 func TestState_forgets_what_was_withdrawn(t *testing.T) {
 	t.Parallel()
-	w := &world{
-		state:    desired.NewState(desired.Options{Expose: desired.Expose{Services: true}}),
-		prefixes: map[netip.Prefix]bool{},
-	}
+	w := newWorld(desired.Options{Expose: desired.Expose{Services: true}})
 	service := func(ip string) {
 		w.fold(t, `{kind: Service, metadata: {namespace: shop, name: web, uid: v, annotations: {
 			aci.haystacknetworks.com/l3o: '{"tenant":"T","l3out":"O","epg":"E1"}'}}, spec: {type: LoadBalancer},

@@ -526,6 +526,9 @@ func answersOf(s *desired.State) map[string]string {
 		}
 	}
 	for _, e := range someEPGs {
+		if s.NamedIn(e.L3Out) != slices.ContainsFunc(s.EPGs(), func(f aci.ExtEPG) bool { return f.L3Out == e.L3Out }) {
+			out["wrong "+e.L3Out.String()] = "is not named as its EPGs are"
+		}
 		for _, p := range somePrefixes {
 			place := aci.Place{ExtEPG: e, Prefix: p}
 			c, ok := s.Claim(place)
@@ -652,8 +655,11 @@ func (h *history) definition() map[string]string {
 		}
 		if unknown {
 			out["unknown"] = "yes"
+		}
+		if next := h.asks(w); h.isPaused(w.GetUID()) {
+			will, err := desired.ParseTarget(next)
 			for _, e := range someEPGs {
-				if h.isPaused(w.GetUID()) {
+				if known && e == t.EPG || unknown || h.selected(w.GetNamespace()) && (next == unknownTarget || err == nil && e == will.EPG) {
 					out["some paused "+e.String()] = "yes"
 				}
 			}
@@ -669,9 +675,6 @@ func (h *history) definition() map[string]string {
 		}
 	}
 	for e := range paused {
-		if paused[e] {
-			out["some paused "+e.String()] = "yes"
-		}
 		if paused[e] && !running[e] {
 			out["all paused "+e.String()] = "yes"
 		}
@@ -696,7 +699,11 @@ func (h *history) definition() map[string]string {
 		}
 		c := metav1.GetControllerOf(p)
 		for _, a := range addrs(p) {
+			taken := slices.ContainsFunc(pods, func(q *corev1.Pod) bool {
+				return q != p && counts(q) && q.DeletionTimestamp == nil && slices.Contains(addrs(q), a)
+			})
 			switch {
+			case p.DeletionTimestamp != nil && taken:
 			case h.workload[p.UID] == "":
 				if c != nil && c.Kind == desired.KindReplicaSet && !h.seen[[2]types.UID{p.UID, c.UID}] {
 					hold(a)
@@ -704,12 +711,9 @@ func (h *history) definition() map[string]string {
 			case d == nil:
 			default:
 				t, known, unknown := target(d)
-				taken := slices.ContainsFunc(pods, func(q *corev1.Pod) bool {
-					return q != p && counts(q) && q.DeletionTimestamp == nil && slices.Contains(addrs(q), a)
-				})
 				if unknown {
 					hold(a)
-				} else if known && expose(t).Pods && !(p.DeletionTimestamp != nil && taken) {
+				} else if known && expose(t).Pods {
 					claim(t, a, by, d)
 				}
 			}

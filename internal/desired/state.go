@@ -82,14 +82,18 @@ type State struct {
 	claims     map[netip.Prefix][]give
 	held       map[netip.Prefix]int // prefix -> bearers whose target cannot be told
 	epgs       map[aci.ExtEPG]*epg
+	l3outs     map[aci.L3Out]int      // L3Out -> how many of epgs are in it
 	unknown    map[*workload]struct{} // workloads that count and whose target is not known
 	memories   map[Ref]memory         // what records say
 	begun      bool                   // something is done about it: see Begin
 	missing    bool                   // what is folded now was not seen to go
 	withdrawn  map[aci.Place]struct{} // claims that ended by a change that was seen
 
-	// pausedUnknown are those of unknown that are paused.
+	// next are the paused workloads that will name an EPG when their pause ends; pausedUnknown those of
+	// which that, or what they name until then, is not known.
+	next          map[aci.ExtEPG]map[*workload]struct{}
 	pausedUnknown map[*workload]struct{}
+
 	// hostNetwork counts, by workload, seen or not, the Pods that use their node's address.
 	hostNetwork map[types.UID]int
 }
@@ -134,10 +138,12 @@ func NewState(o Options) *State {
 		claims:     map[netip.Prefix][]give{},
 		held:       map[netip.Prefix]int{},
 		epgs:       map[aci.ExtEPG]*epg{},
+		l3outs:     map[aci.L3Out]int{},
 		unknown:    map[*workload]struct{}{},
 		memories:   map[Ref]memory{},
 		withdrawn:  map[aci.Place]struct{}{},
 
+		next:          map[aci.ExtEPG]map[*workload]struct{}{},
 		pausedUnknown: map[*workload]struct{}{},
 		hostNetwork:   map[types.UID]int{},
 	}
@@ -194,15 +200,15 @@ func (s *State) PausedBy(p netip.Prefix) []Ref {
 	return slices.Compact(out)
 }
 
-// PausedIn reports whether some of the workloads whose target is e are paused, or it could be the
-// target of a paused one whose target is not known; and whether there are workloads whose target
-// it is, and all of them are paused.
+// PausedIn reports whether some paused workload names e: e is its target, or will be when its
+// pause ends, or could be as long as that is not known. It also reports whether e is the target of
+// workloads that are all paused.
 func (s *State) PausedIn(e aci.ExtEPG) (some, all bool) {
-	g := s.epgs[e]
-	if g == nil {
-		return len(s.pausedUnknown) > 0, false
+	some = len(s.pausedUnknown)+len(s.next[e]) > 0
+	if g := s.epgs[e]; g != nil {
+		return some || len(g.paused) > 0, len(g.paused) > 0 && len(g.paused) == len(g.workloads)
 	}
-	return len(s.pausedUnknown)+len(g.paused) > 0, len(g.paused) > 0 && len(g.paused) == len(g.workloads)
+	return some, false
 }
 
 // Borne reports whether a Pod that has not finished reports the address, whoever it belongs to.
@@ -267,6 +273,9 @@ func (s *State) Workloads(e aci.ExtEPG) []Ref {
 
 // Named reports whether some workload names e.
 func (s *State) Named(e aci.ExtEPG) bool { return s.epgs[e] != nil && len(s.epgs[e].workloads) > 0 }
+
+// NamedIn reports whether some workload names an EPG of l.
+func (s *State) NamedIn(l aci.L3Out) bool { return s.l3outs[l] > 0 }
 
 // EPGs returns every EPG that is named by a workload, sorted.
 func (s *State) EPGs() []aci.ExtEPG {
@@ -432,6 +441,7 @@ func (s *State) epg(e aci.ExtEPG) *epg {
 	if g == nil {
 		g = &epg{map[*workload]struct{}{}, map[*workload]struct{}{}, map[netip.Prefix]int{}}
 		s.epgs[e] = g
+		s.l3outs[e.L3Out]++
 	}
 	return g
 }
@@ -440,6 +450,9 @@ func (s *State) epg(e aci.ExtEPG) *epg {
 func (s *State) drop(e aci.ExtEPG) {
 	if g := s.epgs[e]; g != nil && len(g.workloads) == 0 && len(g.prefixes) == 0 {
 		delete(s.epgs, e)
+		if s.l3outs[e.L3Out]--; s.l3outs[e.L3Out] == 0 {
+			delete(s.l3outs, e.L3Out)
+		}
 	}
 }
 

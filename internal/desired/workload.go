@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -31,6 +32,7 @@ type workload struct {
 	unknown bool        // it asks for something that cannot be told
 	names   *aci.ExtEPG // the EPG that it is counted at; nil for none
 	paused  bool        // what it asks for, and all that it claims, stays as it is
+	next    *aci.ExtEPG // of a paused one: the EPG that it will name when the pause ends; nil for none
 
 	frozen map[give]struct{} // of a paused one: claims that would have ended, but for the pause
 }
@@ -264,14 +266,17 @@ func (s *State) removeWorkload(w *workload, t *Touched) {
 func (s *State) settle(w *workload, t *Touched) {
 	t.Workloads = append(t.Workloads, w.ref)
 	was, paused := w.names, w.paused
+	var target *Target
+	var unknown bool
+	if w.ns.chosen {
+		target, unknown = w.aim()
+	}
 	switch w.paused = w.pause.is != no; {
 	case w.paused && w.asks(): // goes on
 	case w.paused && w.memory != nil:
 		w.target, w.unknown = w.memory, false // as before the restart
-	case w.ns.chosen:
-		w.target, w.unknown = w.aim()
 	default:
-		w.target, w.unknown = nil, false
+		w.target, w.unknown = target, unknown
 	}
 	if a := w.setting(); !w.paused && (a == nil || a.target != nil) {
 		w.memory = nil
@@ -280,7 +285,7 @@ func (s *State) settle(w *workload, t *Touched) {
 		w.names = &w.target.EPG
 	}
 	is, flips := w.names, paused != w.paused
-	if differs := was != is && (was == nil || is == nil || *was != *is); differs || flips {
+	if flips || !equal(was, is) {
 		if was != nil {
 			t.Places = append(t.Places, aci.Place{ExtEPG: *was})
 			delete(s.epg(*was).workloads, w)
@@ -298,6 +303,7 @@ func (s *State) settle(w *workload, t *Touched) {
 			}
 		}
 	}
+	s.settleNext(w, target, t)
 	for p := range s.below[w.uid] {
 		s.givePod(p, t)
 	}
@@ -311,7 +317,31 @@ func (s *State) settle(w *workload, t *Touched) {
 		s.drop(*was)
 	}
 	toggled(s.unknown, w, w.unknown, t)
-	toggled(s.pausedUnknown, w, w.unknown && w.paused, t)
+	toggled(s.pausedUnknown, w, w.paused && (w.unknown || unknown), t)
+}
+
+// settleNext notes what a paused workload will name when the pause ends.
+func (s *State) settleNext(w *workload, target *Target, t *Touched) {
+	was := w.next
+	if w.next = nil; w.paused && target != nil {
+		w.next = &target.EPG
+	}
+	if equal(was, w.next) {
+		return
+	}
+	if was != nil {
+		t.Places = append(t.Places, aci.Place{ExtEPG: *was})
+		if delete(s.next[*was], w); len(s.next[*was]) == 0 {
+			delete(s.next, *was)
+		}
+	}
+	if e := w.next; e != nil {
+		t.Places = append(t.Places, aci.Place{ExtEPG: *e})
+		if s.next[*e] == nil {
+			s.next[*e] = map[*workload]struct{}{}
+		}
+		s.next[*e][w] = struct{}{}
+	}
 }
 
 // toggled puts w into a set, or takes it out. What the last of it forbade is to be looked at
@@ -352,15 +382,18 @@ func (s *State) thaw(w *workload, t *Touched) {
 	}
 }
 
-// giveSelecting works out what the Services of n give that select one of these templates.
+// giveSelecting works out what the Services of n give that select one of these templates, in
+// order: what one lets go of may be held by the next.
 func (s *State) giveSelecting(n *namespace, t *Touched, templates ...labels.Set) {
+	var list []*service
 	for v := range n.services {
-		for _, l := range templates {
-			if v.selector != nil && v.selector.Matches(l) {
-				s.giveService(v, t)
-				break
-			}
+		if v.selector != nil && slices.ContainsFunc(templates, func(l labels.Set) bool { return v.selector.Matches(l) }) {
+			list = append(list, v)
 		}
+	}
+	slices.SortFunc(list, func(a, b *service) int { return a.bearer.ref.Compare(b.bearer.ref) })
+	for _, v := range list {
+		s.giveService(v, t)
 	}
 }
 
@@ -418,6 +451,6 @@ func value(annotations map[string]string, key string) *string {
 	return nil
 }
 
-func equal(a, b *string) bool {
+func equal[T comparable](a, b *T) bool {
 	return a == b || (a != nil && b != nil && *a == *b)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -26,6 +27,9 @@ type Notes struct {
 	broadcaster record.EventBroadcaster
 	recorder    record.EventRecorder
 	sink        record.EventSink
+
+	mu    sync.RWMutex
+	ended bool // Run is over: there is nobody to write any more
 }
 
 // NewNotes returns Notes that look objects up in a cache, for an Event names its object's UID.
@@ -41,11 +45,14 @@ func NewNotes(cfg *rest.Config, objects client.Reader) (*Notes, error) {
 	}, nil
 }
 
-// Run writes what is noted to the API server until ctx ends. What is noted before it is lost.
+// Run writes what is noted to the API server until ctx ends. What is noted before or after that is lost.
 func (n *Notes) Run(ctx context.Context) error {
-	defer n.broadcaster.Shutdown()
 	n.broadcaster.StartRecordingToSink(n.sink)
 	<-ctx.Done()
+	n.mu.Lock()
+	n.ended = true
+	n.mu.Unlock()
+	n.broadcaster.Shutdown()
 	return nil
 }
 
@@ -69,6 +76,12 @@ func (n *Notes) Note(to desired.Ref, warning bool, reason, message string) {
 	kind := corev1.EventTypeNormal
 	if warning {
 		kind = corev1.EventTypeWarning
+	}
+	// The write in hand is finished after Run has ended; the recorder would log that as an error.
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	if n.ended {
+		return
 	}
 	n.recorder.Event(regarding, kind, reason, cut(message, maxNote))
 }

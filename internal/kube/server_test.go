@@ -124,6 +124,11 @@ func (s server) newCache(t *testing.T) cache.Cache {
 // newCacheAs lets somebody else list and watch; what the API has is known already.
 func (s server) newCacheAs(t *testing.T, cfg *rest.Config) cache.Cache {
 	t.Helper()
+	return s.startCache(t, cfg, CacheOptions())
+}
+
+func (s server) startCache(t *testing.T, cfg *rest.Config, o cache.Options) cache.Cache {
+	t.Helper()
 	h, err := rest.HTTPClientFor(s.cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -136,7 +141,6 @@ func (s server) newCacheAs(t *testing.T, cfg *rest.Config) cache.Cache {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := CacheOptions()
 	o.Scheme, o.Mapper = scheme, mapper
 	c, err := cache.New(cfg, o)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 
@@ -35,6 +36,8 @@ func TestStrip_keeps_all_that_claims_depend_on(t *testing.T) {
 			o.Namespaces = selector
 		}
 		whole, stripped := desired.NewState(o), desired.NewState(o)
+		whole.Begin()
+		stripped.Begin()
 		for step := range 150 {
 			r, obj := someObject(rng)
 			a, b := whole.Fold(r, obj), stripped.Fold(r, kept(t, obj))
@@ -51,26 +54,19 @@ func TestStrip_keeps_all_that_claims_depend_on(t *testing.T) {
 // kept is obj as it comes out of the cache.
 func kept(t *testing.T, obj metav1.Object) metav1.Object {
 	t.Helper()
-	var f toolscache.TransformFunc
-	switch obj.(type) {
-	case nil:
+	if obj == nil {
 		return nil
-	case *corev1.Pod:
-		f = strip(stripPod)
-	case *corev1.Service:
-		f = strip(stripService)
-	case *appsv1.Deployment:
-		f = strip(stripDeployment)
-	case *appsv1.StatefulSet:
-		f = strip(stripStatefulSet)
-	case *appsv1.DaemonSet:
-		f = strip(stripDaemonSet)
-	case *metav1.PartialObjectMetadata:
-		f = strip(stripMeta)
 	}
-	out, err := f(obj)
+	once, err := transform(obj.(runtime.Object).DeepCopyObject())
 	if err != nil {
 		t.Fatal(err)
+	}
+	out, err := transform(once.(runtime.Object).DeepCopyObject())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(once, out); d != "" {
+		t.Fatalf("what is stripped twice differs\n%s", d)
 	}
 	return out.(metav1.Object)
 }
@@ -100,7 +96,7 @@ func answers(s *desired.State) []string {
 	}
 	for i := range 6 {
 		p := netip.MustParsePrefix(fmt.Sprintf("10.0.0.%d/32", i))
-		out = append(out, fmt.Sprintf("%v %v %v", p, s.Held(p), s.Claimants(p)))
+		out = append(out, fmt.Sprintf("%v %v %v %v", p, s.Held(p), s.Claimants(p), s.PausedBy(p)))
 	}
 	for _, w := range s.AllWorkloads() {
 		out = append(out, fmt.Sprintf("%v %v", w, s.Problems(w)))
@@ -157,6 +153,9 @@ func someObject(rng *rand.Rand) (desired.Ref, metav1.Object) {
 		}
 		if rng.IntN(4) == 0 {
 			meta.Annotations[desired.IgnoreAnnotation] = pick(rng, "true", "false", "yes")
+		}
+		if rng.IntN(4) == 0 {
+			meta.Annotations[desired.PausedAnnotation] = pick(rng, "true", "false", "yes")
 		}
 	}
 	template := corev1.PodTemplateSpec{
@@ -219,7 +218,7 @@ func someObject(rng *rand.Rand) (desired.Ref, metav1.Object) {
 func TestStrip_passes_what_it_does_not_know(t *testing.T) {
 	t.Parallel()
 	gone := toolscache.DeletedFinalStateUnknown{Key: "ns/web"}
-	got, err := strip(stripPod)(gone)
+	got, err := transform(gone)
 	if err != nil || got != gone {
 		t.Errorf("got %v, %v", got, err)
 	}

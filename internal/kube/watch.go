@@ -31,19 +31,12 @@ type Sink interface {
 	Synced()
 }
 
-// CacheOptions says what of each object is kept in memory: what claims depend on.
+// CacheOptions says what of each object is kept in memory, which is what claims depend on, and that
+// all lists are streamed or paginated.
 func CacheOptions() cache.Options {
 	return cache.Options{
-		DefaultTransform: cache.TransformStripManagedFields(),
-		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Pod{}:         {Transform: strip(stripPod)},
-			&corev1.Service{}:     {Transform: strip(stripService)},
-			&appsv1.Deployment{}:  {Transform: strip(stripDeployment)},
-			&appsv1.StatefulSet{}: {Transform: strip(stripStatefulSet)},
-			&appsv1.DaemonSet{}:   {Transform: strip(stripDaemonSet)},
-			objectMeta("apps/v1", desired.KindReplicaSet): {Transform: strip(stripMeta)},
-			objectMeta("v1", desired.KindNamespace):       {Transform: strip(stripMeta)},
-		},
+		DefaultTransform: transform,
+		NewInformer:      newInformer(pageSize),
 		// Nothing writes to what the cache hands out.
 		DefaultUnsafeDisableDeepCopy: new(true),
 	}

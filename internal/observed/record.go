@@ -51,7 +51,7 @@ func (s *State) Standing(e aci.ExtEPG) (last Last, by aci.Owner, known bool) {
 		return Never, "", true
 	case !g.exists:
 		return g.last, "", true
-	case !g.Mark.Read && g.Mark.Value == "":
+	case !g.Mark.Read && g.Mark.Value == "" && aci.AnnotatedBy(g.Annotation) != "":
 		return Never, "", false
 	}
 	return s.was(g, e.DN()), aci.MarkedBy(g.Mark.Value, e.DN()), true

@@ -180,6 +180,18 @@ func (s *State) Subnet(p aci.Place) (Subnet, bool) {
 	return Subnet{}, false
 }
 
+// Absent reports that there is no subnet at p, or no external EPG for a place without prefix, and
+// that no POST of ours is under way that could put one there. Of an L3Out that was never read
+// nothing is known to be absent.
+func (s *State) Absent(p aci.Place) bool {
+	if !p.Prefix.IsValid() {
+		_, there := s.ExtEPG(p.ExtEPG)
+		return s.l3outs[p.L3Out] != nil && !there && s.Expected(p.DN()) == ""
+	}
+	_, there := s.Subnet(p)
+	return s.l3outs[p.L3Out] != nil && !there && !s.Pending(p.Prefix)
+}
+
 // Subnets yields the subnets of e in no order.
 func (s *State) Subnets(e aci.ExtEPG) iter.Seq[Subnet] {
 	return func(yield func(Subnet) bool) {

@@ -19,6 +19,8 @@ type Policy struct {
 	Adopt      map[aci.DN]bool // what is not ours, and is to be
 	Only       bool            // change nothing but what is in these two
 	DeleteUsed bool            // delete an EPG also with contracts and settings of people; never with foreign subnets
+
+	APIC string // version of the APIC that answers, as it names it: one that is too old is not written to
 }
 
 // Allow is the L3Outs that may be written to. The zero value is every tenant but infra and

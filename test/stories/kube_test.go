@@ -2,9 +2,15 @@ package stories_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"net/netip"
+	"net/url"
 	"os"
 	"os/exec"
 	"regexp"
@@ -18,6 +24,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
@@ -32,11 +40,14 @@ func expand(ts *testscript.TestScript, text string) string {
 	}))
 }
 
-// kubeVerb is kubectl in the story's namespace: kube ARG... A file of the script that --filename
-// or -f names may use its variables.
+// kubeVerb is kubectl in the story's namespace: kube [-into VAR] ARG... A file of the script that
+// --filename or -f names may use its variables. What it prints can be put into one.
 func kubeVerb(s *story, ts *testscript.TestScript, args []string) error {
-	stdin := ""
+	stdin, into := "", ""
 	args = slices.Clone(args)
+	if len(args) > 2 && args[0] == "-into" {
+		into, args = args[1], args[2:]
+	}
 	for i, a := range args {
 		if i > 0 && args[i-1] == "-f" {
 			stdin, args[i] = expand(ts, ts.ReadFile(a)), "-"
@@ -51,6 +62,9 @@ func kubeVerb(s *story, ts *testscript.TestScript, args []string) error {
 	ts.Logf("%s%s", &stdout, &stderr)
 	if err != nil {
 		return fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, &stderr)
+	}
+	if into != "" {
+		ts.Setenv(into, strings.TrimSpace(stdout.String()))
 	}
 	return nil
 }
@@ -256,5 +270,47 @@ func robotVerb(s *story, ts *testscript.TestScript, args []string) error {
 		return err
 	}
 	cfg.AuthInfos[cfg.Contexts[cfg.CurrentContext].AuthInfo] = &clientcmdapi.AuthInfo{Token: token.Status.Token}
+	return clientcmd.WriteToFile(*cfg, ts.MkAbs(args[1]))
+}
+
+// calledVerb opens another way to the API server, on which it calls its version something else:
+// called VERSION FILE. The file is a kubeconfig for that way.
+func calledVerb(s *story, ts *testscript.TestScript, args []string) error {
+	if len(args) != 2 {
+		return errors.New("usage: called VERSION FILE")
+	}
+	lab := shared.lab.RESTConfig()
+	target, err := url.Parse(lab.Host)
+	if err != nil {
+		return err
+	}
+	transport, err := rest.TransportFor(lab)
+	if err != nil {
+		return err
+	}
+	way := httptest.NewServer(&httputil.ReverseProxy{
+		Transport: transport,
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		ModifyResponse: func(resp *http.Response) error {
+			if resp.Request.URL.Path != "/version" {
+				return nil
+			}
+			var info version.Info
+			if err := json.NewDecoder(resp.Body).Decode(&info); err != nil {
+				return err
+			}
+			info.GitVersion, info.Major, info.Minor = args[0], "", ""
+			body, err := json.Marshal(info)
+			resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+			resp.Header.Set("Content-Length", strconv.Itoa(len(body)))
+			return err
+		},
+	})
+	s.t.Cleanup(way.Close)
+	cfg, err := clientcmd.LoadFromFile(s.kubeconfig)
+	if err != nil {
+		return err
+	}
+	cfg.Clusters[cfg.Contexts[cfg.CurrentContext].Cluster] = &clientcmdapi.Cluster{Server: way.URL}
 	return clientcmd.WriteToFile(*cfg, ts.MkAbs(args[1]))
 }

@@ -17,7 +17,7 @@ import (
 //
 //	bodies   every write goes to the DN of an L3Out with one l3extInstP; none names a tenant or an
 //	         L3Out, and whatever is made for an address says created
-//	twice    what aci-sync makes is never in two EPGs of the VRF at once (all of OUT and OUT2)
+//	twice    what aci-sync makes is never in two EPGs of a VRF at once (all L3Outs of a tenant)
 //	secrets  no log shows the password or a token
 //	quiet    no log shows a panic or a data race
 //
@@ -92,7 +92,7 @@ func bodies(all []apicsim.Request) error {
 }
 
 // twice follows all successful writes and complains when aci-sync makes a subnet that another EPG
-// of the tenant TEN holds by its making. All L3Outs of the stories are in one VRF.
+// of the same tenant holds by its making. In the stories a tenant has one VRF.
 func twice(all []apicsim.Request) error {
 	holders := map[string][]string{} // prefix -> EPGs that hold it by our making
 	remove := func(epg, prefix string) {
@@ -109,8 +109,8 @@ func twice(all []apicsim.Request) error {
 		}
 		dn := strings.TrimSuffix(strings.TrimPrefix(strings.Replace(r.Path, "/node/", "/", 1), "/api/mo/"), ".json")
 		if r.Method == "DELETE" {
-			if epg, prefix, ok := strings.Cut(strings.TrimSuffix(dn, "]"), "/extsubnet-["); ok {
-				remove(epg, prefix)
+			if epg, ip, ok := strings.Cut(strings.TrimSuffix(dn, "]"), "/extsubnet-["); ok {
+				remove(epg, inVRF(epg, ip))
 			} else {
 				empty(dn)
 			}
@@ -129,9 +129,9 @@ func twice(all []apicsim.Request) error {
 		}
 		for _, c := range p.Children {
 			subnet := c["l3extSubnet"].Attributes
-			prefix := subnet["ip"]
+			prefix := inVRF(epg, subnet["ip"])
 			switch {
-			case prefix == "":
+			case subnet["ip"] == "":
 			case subnet["status"] == "deleted":
 				remove(epg, prefix)
 			case subnet["status"] == "created" && r.User != otherUser:
@@ -144,6 +144,12 @@ func twice(all []apicsim.Request) error {
 		}
 	}
 	return nil
+}
+
+// inVRF is an address in the VRF of an EPG's tenant.
+func inVRF(epg, ip string) string {
+	tenant, _, _ := strings.Cut(epg, "/out-")
+	return tenant + " " + ip
 }
 
 func noSecrets(name, log string) error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -25,12 +26,13 @@ const exitWithin = 6 * time.Second
 
 // process is an aci-sync.
 type process struct {
-	cmd   *exec.Cmd
-	log   *buffer // of all that ran under this name
-	from  int     // where the log of this one begins
-	probe string
-	ended chan struct{} // closed when it ended
-	err   error         // of Wait; not before ended is closed
+	cmd     *exec.Cmd
+	log     *buffer // of all that ran under this name
+	from    int     // where the log of this one begins
+	probe   string  // where its probes are
+	metrics string
+	ended   chan struct{} // closed when it ended
+	err     error         // of Wait; not before ended is closed
 }
 
 // buffer is a log that grows while it is read.
@@ -86,15 +88,18 @@ func (p *process) stop(d time.Duration) error {
 
 // acisyncVerb starts and stops aci-sync, and looks at it:
 //
-//	acisync start [-name N] [-nowait] [-env K=V]... [FLAG...]   until it is in control
-//	acisync stop | kill | term | exited [-name N]               term does not wait, exited does
+//	acisync start [-name N] [-nowait] [-env K=V]... [FLAG...]   until it is in control; with the flag
+//	                                                            -metrics it serves them
+//	acisync stop | kill | term [-name N]                        term does not wait
+//	acisync exited [-name N] [CODE]                             waits for the end, by itself or after term; 0 is expected
 //	acisync log [-name N] REGEXP [COUNT]                        lines since the start
 //	acisync ready | alive [-name N]                             its probes
+//	acisync metrics [-name N] REGEXP                            a line of what Prometheus gets
 //	acisync memory [-name N] COUNT                              MiB of resident memory
 //	acisync plan CODE FILE [FLAG...]                            what plan prints, and its exit code
 func acisyncVerb(s *story, ts *testscript.TestScript, args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: acisync start|stop|kill|term|exited|log|ready|alive|memory")
+		return errors.New("usage: acisync start|stop|kill|term|exited|log|ready|alive|metrics|memory")
 	}
 	do, args := args[0], args[1:]
 	name, wait := "sync", true
@@ -132,7 +137,11 @@ func acisyncVerb(s *story, ts *testscript.TestScript, args []string) error {
 	case "term":
 		return p.cmd.Process.Signal(syscall.SIGTERM)
 	case "exited":
-		return p.wait(exitWithin)
+		err := p.wait(exitWithin)
+		if e, failed := errors.AsType[*exec.ExitError](err); failed && len(args) > 0 && args[0] == strconv.Itoa(e.ExitCode()) {
+			return nil
+		}
+		return err
 	case "kill":
 		if err := p.cmd.Process.Kill(); err != nil {
 			return err
@@ -142,7 +151,10 @@ func acisyncVerb(s *story, ts *testscript.TestScript, args []string) error {
 	case "log":
 		return p.logged(args)
 	case "ready", "alive":
-		return p.probed(s.ctx, map[string]string{"ready": "/readyz", "alive": "/healthz"}[do])
+		_, err := fetch(s.ctx, "http://"+p.probe+map[string]string{"ready": "/readyz", "alive": "/healthz"}[do])
+		return err
+	case "metrics":
+		return p.measured(s.ctx, args)
 	case "memory":
 		return p.memory(ts, args)
 	}
@@ -161,6 +173,12 @@ func (s *story) start(name string, wait bool, env, flags []string) error {
 		return err
 	}
 	p = &process{log: p.log, from: len(p.log.String()), probe: probe, ended: make(chan struct{})}
+	if i := slices.Index(flags, "-metrics"); i >= 0 {
+		if p.metrics, err = freeAddress(s.ctx); err != nil {
+			return err
+		}
+		flags[i] = "--metrics-bind-address=" + p.metrics
+	}
 	// The story ends it; a test that panics does not.
 	p.cmd = s.command(env, append([]string{
 		"run", "--leader-elect=false", "--metrics-bind-address=0", "--health-probe-bind-address=" + probe,
@@ -259,20 +277,37 @@ func (p *process) logged(args []string) error {
 	return nil
 }
 
-func (p *process) probed(ctx context.Context, path string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.probe+path, http.NoBody)
+func (p *process) measured(ctx context.Context, args []string) error {
+	if len(args) != 1 {
+		return errors.New("usage: acisync metrics REGEXP")
+	}
+	re, err := regexp.Compile("(?m)" + args[0])
 	if err != nil {
 		return err
+	}
+	text, err := fetch(ctx, "http://"+p.metrics+"/metrics")
+	if err == nil && !re.MatchString(text) {
+		err = fmt.Errorf("no line fits %q", args[0])
+	}
+	return err
+}
+
+// fetch gets what is at a URL that answers 200.
+func fetch(ctx context.Context, url string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return "", err
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", path, resp.Status)
+		return "", fmt.Errorf("%s: %s", url, resp.Status)
 	}
-	return nil
+	data, err := io.ReadAll(resp.Body)
+	return string(data), err
 }
 
 // memory checks the resident memory. Linux only, as the lab.

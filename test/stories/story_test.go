@@ -204,6 +204,7 @@ func verbs() map[string]verb {
 		"event":      eventVerb,
 		"xepg":       xepgVerb,
 		"robot":      robotVerb,
+		"called":     calledVerb,
 		"acisync":    acisyncVerb,
 		"apic":       apicVerb,
 		"holds":      holdsVerb,
