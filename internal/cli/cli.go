@@ -47,7 +47,7 @@ Pods and LoadBalancer Services becomes a subnet of the external EPG that you nam
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(newRun(stderr), newPlan(stderr), newCRDs(), newVersion())
+	root.AddCommand(newRun(stderr), newPlan(stderr), newPrune(stderr), newAdopt(stderr), newCRDs(), newVersion())
 	err := root.ExecuteContext(ctx)
 	if errors.Is(err, errPending) {
 		return exitPending

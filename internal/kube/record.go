@@ -127,12 +127,15 @@ func (r *Records) Approve(ctx context.Context, e aci.ExtEPG, approval string) er
 	return nil
 }
 
+// AnswerGone is what Answered returns when the record is gone: there is nothing of ours left.
+const AnswerGone = "gone"
+
 // Answered returns what became of what was approved for e; "" while that is not known.
 func (r *Records) Answered(ctx context.Context, e aci.ExtEPG, approval string) (string, error) {
 	obj := &v1alpha1.ExternalEPG{}
 	err := r.client.Get(ctx, types.NamespacedName{Name: nameOf(e)}, obj)
 	if apierrors.IsNotFound(err) {
-		return "gone with its ExternalEPG", nil // there is nothing of ours left in it
+		return AnswerGone, nil
 	}
 	if err != nil {
 		return "", fmt.Errorf("read ExternalEPG %s: %w", nameOf(e), err)
