@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/haystacknetworks/aci-sync/internal/aci"
 )
@@ -283,6 +284,7 @@ func (s *State) judge(e aci.ExtEPG, g *epg, objects []aci.MO) {
 				g.Foreign = append(g.Foreign, m.Attrs["ip"])
 			}
 		case below(ours, e, m.DN), m.Class == aci.ClassTagAnnotation && m.DN.Parent() == e.DN() && tagKey(m) == aci.OwnerKey:
+		case strings.HasPrefix(m.Class, "fault"), strings.HasPrefix(m.Class, "health"): // what the fabric says of it
 		case m.Class == aci.ClassRsCustQosPol && m.Attrs["tnQosCustomPolName"] == "":
 		case m.Class == aci.ClassRsProv:
 			g.Residue = append(g.Residue, "provided contract "+m.Attrs["tnVzBrCPName"])
