@@ -109,9 +109,10 @@ func (c *Controller) remember(e aci.ExtEPG, rec desired.Record) {
 	}
 }
 
-// recordLater makes the record of e be compared with what is so now, in a while.
+// recordLater makes the record of e be compared with what is so now, in a while. Before everything is
+// known nothing is recorded.
 func (c *Controller) recordLater(e aci.ExtEPG) {
-	if c.records.queue == nil || c.records.due[e] || e == (aci.ExtEPG{}) {
+	if c.records.queue == nil || !c.running || c.records.due[e] || e == (aci.ExtEPG{}) {
 		return
 	}
 	c.records.due[e] = true
