@@ -276,7 +276,9 @@ func (c *Controller) statusOf(e aci.ExtEPG) desired.Status {
 }
 
 // remark reports whether a problem does not stand in the way of its external EPG.
-func remark(reason string) bool { return reason == desired.ReasonHostNetwork || reason == desired.ReasonNotExposed }
+func remark(reason string) bool {
+	return reason == desired.ReasonHostNetwork || reason == desired.ReasonNotExposed
+}
 
 // maxNamed is how many workloads a condition names.
 const maxNamed = 50
