@@ -130,6 +130,7 @@ func (s *story) startAPIC(modifyCreates bool) error {
 			{Name: otherUser, Certificates: map[string]*rsa.PublicKey{"story": &shared.key.PublicKey}},
 		},
 		ModifyCreates: modifyCreates,
+		Leafs:         []int{101, 102},
 	})
 	s.t.Cleanup(s.sim.Close)
 	if err := s.sim.Seed([]byte(s.own(fabric))); err != nil {
