@@ -75,7 +75,7 @@ func open(ctx context.Context, c config, s settings) (session, error) {
 // write.
 func (s session) look(ctx context.Context, f func(context.Context, *controller.Controller) error) error {
 	o := s.settings.apic
-	o.ReadOnly, o.ReadOnce = true, true
+	o.Gate, o.ReadOnce = apic.ReadOnly, true
 	return s.with(ctx, o, kube.ReadOnly(s.cfg), false, f)
 }
 
