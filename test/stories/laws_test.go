@@ -156,7 +156,7 @@ func inVRF(epg, ip string) string {
 
 // electedNames are the names that replicas may have which elect a leader, and electedRuns how often
 // each may be started. Each run has a user of its own, so that the APIC's log tells who wrote.
-var electedNames = []string{"one", "two"}
+var electedNames = []string{"one", "two", "sync"}
 
 const electedRuns = 5
 
