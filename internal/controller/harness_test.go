@@ -356,6 +356,7 @@ func (w *world) Note(to desired.Ref, _ bool, reason, _ string) {
 func (w *world) Record(_ context.Context, rec desired.Record, st desired.Status) error {
 	w.mu.Lock()
 	was, had := w.records[rec.EPG]
+	rec.Approved = was.Approved
 	if !had || !was.Equal(rec) || !reflect.DeepEqual(w.statuses[rec.EPG], st) {
 		w.recorded++
 	}
