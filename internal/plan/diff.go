@@ -320,9 +320,9 @@ func (d *differ) deleteEPG(e aci.ExtEPG, g observed.ExtEPG, reason Reason) {
 			(claimed || d.want.Held(n.Prefix) || !d.mayLeave(n.Prefix)) {
 			return
 		}
-		held = held || reason == Unclaimed && d.guarded(aci.Place{ExtEPG: e, Prefix: n.Prefix}, n.DN)
+		held = held || reason == Unclaimed && d.guarded(aci.Place{ExtEPG: e, Prefix: n.Prefix}, n.DN, n.Name)
 	}
-	if self := (aci.Place{ExtEPG: e}); reason == Unclaimed && d.guarded(self, e.DN()) {
+	if self := (aci.Place{ExtEPG: e}); reason == Unclaimed && d.guarded(self, e.DN(), "") {
 		d.plan.Held = append(d.plan.Held, Held{self, e.DN()})
 		held = true
 	}
@@ -507,7 +507,7 @@ func (d *differ) leave(h aci.ExtEPG, p netip.Prefix) bool {
 	case !n.Mark.Read:
 		d.reads[n.DN] = struct{}{}
 		return false
-	case reason == Unclaimed && d.guarded(aci.Place{ExtEPG: h, Prefix: p}, n.DN):
+	case reason == Unclaimed && d.guarded(aci.Place{ExtEPG: h, Prefix: p}, n.DN, n.Name):
 		d.plan.Held = append(d.plan.Held, Held{aci.Place{ExtEPG: h, Prefix: p}, n.DN})
 		return false
 	}

@@ -176,6 +176,21 @@ func TestGuard(t *testing.T) {
 			limit: 1, do: func(s *small) { s.fabric("O/old* 1* 2* 3*"); s.bare("1"); s.bare("2"); s.bare("3") },
 			want: []string{"- O/old"},
 		},
+		"an address that the Pod has for which its subnet was made is one": {
+			limit: 1, do: func(s *small) {
+				s.fabric("O/old* 1* 2* 3*")
+				for i := range s.truth {
+					if a := s.truth[i].Attrs; s.truth[i].Class == aci.ClassSubnet {
+						a["name"] = strings.Replace(a["name"], "svc-", "pod-", 1)
+					}
+				}
+				s.readAll()
+				s.bare("1")
+				s.bare("2")
+				s.bare("3")
+			},
+			want: []string{"held O/old", "held O/old/1", "held O/old/2", "held O/old/3"},
+		},
 		"stale addresses beside at least half as many others are none": {
 			limit: 0, do: func(s *small) { s.fabric("O/web* 1* 2* 3* 4*"); s.claim("O/web", "1", "9") },
 			want: []string{"- O/web/2", "- O/web/3", "- O/web/4"},
