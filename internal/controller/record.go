@@ -45,6 +45,7 @@ type records struct {
 	synced  map[aci.ExtEPG]time.Time                         // when the APIC last told of something written there
 	present map[aci.ExtEPG]map[netip.Prefix]struct{}         // claimed and on the fabric
 	answers map[aci.ExtEPG]string                            // to what was approved
+	settled map[aci.ExtEPG]string                            // what was answered, while the cluster still has it as approved
 	tell    map[aci.ExtEPG][]note                            // Events about what may not be recorded yet
 }
 
@@ -52,7 +53,7 @@ func newRecords() records {
 	return records{
 		there: map[aci.ExtEPG]desired.Record{}, due: map[aci.ExtEPG]bool{}, written: map[aci.ExtEPG]time.Time{},
 		synced: map[aci.ExtEPG]time.Time{}, present: map[aci.ExtEPG]map[netip.Prefix]struct{}{},
-		answers: map[aci.ExtEPG]string{}, tell: map[aci.ExtEPG][]note{},
+		answers: map[aci.ExtEPG]string{}, settled: map[aci.ExtEPG]string{}, tell: map[aci.ExtEPG][]note{},
 	}
 }
 
@@ -77,6 +78,7 @@ func (c *Controller) Recorded(e aci.ExtEPG, rec *desired.Record) {
 		}
 	case had:
 		delete(c.records.there, e)
+		c.approve(e, "")
 		t = c.want.Unremember(was)
 		if c.running {
 			c.mark(c.have.Unremember(e))

@@ -84,7 +84,7 @@ func Diff(want *desired.State, have *observed.State, p Policy, domain aci.DN, pl
 	})
 	if p.Only {
 		d.plan.Changes = slices.DeleteFunc(d.plan.Changes, func(c Change) bool {
-			return !(c.Action == Delete && p.Approved[c.DN]) && !(c.Reason == Adopted && p.Adopt[c.DN])
+			return !(c.Action == Delete && p.Approved[c.DN]) && c.Reason != Adopted
 		})
 	}
 	slices.SortStableFunc(d.plan.Changes, func(a, b Change) int { return a.Place.Compare(b.Place) })
@@ -253,7 +253,7 @@ func (d *differ) epg(e aci.ExtEPG) {
 		if !d.want.Named(e) {
 			d.deleteEPG(e, g, Unclaimed)
 		}
-	case d.policy.Adopt[dn]:
+	case d.adopts(dn, g.Mark, g.Annotation):
 		if !g.Mark.Read {
 			d.reads[dn] = struct{}{}
 			return
@@ -274,6 +274,13 @@ func (d *differ) epg(e aci.ExtEPG) {
 			By: d.want.Workloads(e), For: d.running(d.want.Workloads(e)),
 		})
 	}
+}
+
+// adopts reports whether the object dn is to be ours: a person said so, and it is not of somebody
+// else by now. What it bears may have to be read.
+func (d *differ) adopts(dn aci.DN, m observed.Mark, annotation string) bool {
+	from, ok := d.policy.Adopt[dn]
+	return ok && (!m.Read || from.has(dn, m.Value, annotation))
 }
 
 // perhapsMarked reports whether an EPG looks as if it bore a mark that matters: ours, as what a
@@ -312,6 +319,9 @@ func (d *differ) deleteEPG(e aci.ExtEPG, g observed.ExtEPG, reason Reason) {
 	for n := range d.have.Subnets(e) {
 		if n.Mark.Value != d.policy.Owner.Mark(n.DN) {
 			continue // foreign, or not read: the judgement sees it
+		}
+		if d.policy.Only && !d.policy.Approved[n.DN] {
+			return // it would go with the EPG
 		}
 		if d.have.Pending(n.Prefix) && d.have.Expected(n.DN) != aci.StatusDeleted || len(d.want.PausedBy(n.Prefix)) > 0 {
 			return
@@ -553,7 +563,7 @@ func (d *differ) keep(place aci.Place, n observed.Subnet) {
 		if len(change.Attrs) == 0 {
 			return
 		}
-	case d.policy.Adopt[n.DN]:
+	case d.adopts(n.DN, n.Mark, n.Annotation):
 		if n.Mark.Read && d.elsewhere(place) {
 			return
 		}

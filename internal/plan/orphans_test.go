@@ -327,12 +327,12 @@ func TestFindAdoption(t *testing.T) {
 			e := aci.ExtEPG{L3Out: aci.L3Out{Tenant: "T", Name: "O"}, Name: "web"}
 			a := plan.FindAdoption(s.want, s.have, s.policy, e, from, c.epg)
 			var take, left []string
-			s.policy.Adopt = map[aci.DN]bool{}
+			s.policy.Adopt = map[aci.DN]plan.Source{}
 			var changes []string
 			for _, d := range a.Take {
 				take = append(take, short(d))
 				changes = append(changes, "~ "+short(d))
-				s.policy.Adopt[d] = true
+				s.policy.Adopt[d] = from
 			}
 			for _, l := range a.Leave {
 				left = append(left, short(l.DN)+": "+l.Why)
