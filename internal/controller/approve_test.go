@@ -331,6 +331,9 @@ func TestAdopt(t *testing.T) {
 							w.wantAnswers(approval, controller.AnswerDone)
 						}
 						w.want(want, late)
+						if got := w.sim.Dump(dn("a/web/10.0.0.2")); !strings.Contains(got, owner.Annotation()) {
+							t.Errorf("what was adopted says that others orchestrate it: %s", got)
+						}
 						if whole {
 							w.wantRecord("a/web", "managed=true owner=k1 web 4/4 InSync")
 						}

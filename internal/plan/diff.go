@@ -260,7 +260,9 @@ func (d *differ) epg(e aci.ExtEPG) {
 		}
 		d.plan.Changes = append(d.plan.Changes, Change{
 			Action: Update, Place: aci.Place{ExtEPG: e}, DN: dn, Mark: true, Reason: Adopted,
-			By: d.want.Workloads(e), For: d.want.Workloads(e),
+			Attrs:  map[string]string{"annotation": d.policy.Owner.Annotation()}, // else it says that others orchestrate it
+			Before: map[string]string{"annotation": g.Annotation},
+			By:     d.want.Workloads(e), For: d.want.Workloads(e),
 		})
 	case !g.Mark.Read && d.perhapsMarked(e, g):
 		d.reads[dn] = struct{}{} // made just now; events do not bear marks
@@ -568,6 +570,7 @@ func (d *differ) keep(place aci.Place, n observed.Subnet) {
 			return
 		}
 		change.Mark, change.Reason = true, Adopted
+		change.Attrs, change.Before = map[string]string{"annotation": owner.Annotation()}, map[string]string{"annotation": n.Annotation}
 	case n.Annotation == owner.Annotation() && (n.Mark.Value == "" || !n.Mark.Read):
 		if n.Mark.Read && d.elsewhere(place) {
 			return // it is ours again when that has left

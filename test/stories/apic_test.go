@@ -223,20 +223,17 @@ func (s *story) deleteSubnets(epg object, dn, count string) error {
 }
 
 // holdsVerb checks that an EPG is as aci-sync promises and holds exactly the subnets of what is
-// named: holds [-foreign|-revived|-adopted] [-cluster ID] [[TENANT/]L3OUT/]EPG [KEY=VALUE|svc/NAME|+PREFIX]... The Pods
+// named: holds [-foreign|-revived] [-cluster ID] [[TENANT/]L3OUT/]EPG [KEY=VALUE|svc/NAME|+PREFIX]... The Pods
 // with a label, a Service, and a subnet of somebody else, which somebody here may claim, too. With -foreign the EPG is not ours; with
-// -revived it may lack the annotation, for a write that meant to modify it has made it; with -adopted it
-// and what is in it may have the annotation of whoever made them.
+// -revived it may lack the annotation, for a write that meant to modify it has made it.
 func holdsVerb(s *story, ts *testscript.TestScript, args []string) error {
-	by, foreign, revived, adopted := s.cluster, false, false, false
+	by, foreign, revived := s.cluster, false, false
 	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
 		switch {
 		case args[0] == "-foreign":
 			foreign, args = true, args[1:]
 		case args[0] == "-revived":
 			revived, args = true, args[1:]
-		case args[0] == "-adopted":
-			adopted, args = true, args[1:]
 		case args[0] == "-cluster" && len(args) > 1:
 			by, args = args[1], args[2:]
 		default:
@@ -244,7 +241,7 @@ func holdsVerb(s *story, ts *testscript.TestScript, args []string) error {
 		}
 	}
 	if len(args) == 0 {
-		return errors.New("usage: holds [-foreign|-revived|-adopted] [-cluster ID] EPG [KEY=VALUE|svc/NAME|+PREFIX]...")
+		return errors.New("usage: holds [-foreign] [-cluster ID] EPG [KEY=VALUE|svc/NAME|+PREFIX]...")
 	}
 	path := append([]string{s.tenant, "OUT"}[:max(0, 2-strings.Count(args[0], "/"))], strings.Split(args[0], "/")...)
 	if len(path) != 3 {
@@ -281,7 +278,7 @@ func holdsVerb(s *story, ts *testscript.TestScript, args []string) error {
 		complain("%s bears our mark", dn)
 	case !foreign && mark != by+" "+dn:
 		complain("%s: mark %q", dn, mark)
-	case !foreign && !adopted && !(revived && epg.attrs["annotation"] == "") && epg.attrs["annotation"] != "orchestrator:aci-sync:"+by:
+	case !foreign && !(revived && epg.attrs["annotation"] == "") && epg.attrs["annotation"] != "orchestrator:aci-sync:"+by:
 		complain("%s: annotation %q", dn, epg.attrs["annotation"])
 	}
 	for _, c := range epg.children {
@@ -309,7 +306,7 @@ func holdsVerb(s *story, ts *testscript.TestScript, args []string) error {
 		if m := c.tag("aci-sync"); m != by+" "+at {
 			complain("%s: mark %q", ip, m)
 		}
-		if a := c.attrs["annotation"]; !adopted && a != "orchestrator:aci-sync:"+by {
+		if a := c.attrs["annotation"]; a != "orchestrator:aci-sync:"+by {
 			complain("%s: annotation %q", ip, a)
 		}
 		if !slices.Contains(strings.Split(c.attrs["scope"], ","), "import-security") {
