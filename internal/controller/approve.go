@@ -50,9 +50,7 @@ func (c *Controller) approve(e aci.ExtEPG, text string) {
 		return // its read looks at this again
 	}
 	if request.From != nil && c.unread(e) {
-		c.have.Doubt(e) // whose it is is read, and looked at again
-		c.mark([]aci.Place{{ExtEPG: e}})
-		return
+		return // whose it is is read, and this looked at again
 	}
 	objects := request.Objects(c.want, c.have, c.opts.Policy, e)
 	if len(objects) == 0 || request.Approve(objects) != text {
@@ -63,18 +61,19 @@ func (c *Controller) approve(e aci.ExtEPG, text string) {
 	c.carryOut(e, &approval{text, request, objects})
 }
 
-// unread reports whether something in e bears a mark, or none, that was not read. Callers hold mu.
+// unread reports whether it was not read of something in e what mark it bears, and has that done.
+// Callers hold mu.
 func (c *Controller) unread(e aci.ExtEPG) bool {
 	g, exists := c.have.ExtEPG(e)
-	if exists && !g.Mark.Read {
-		return true
-	}
+	unread := exists && !g.Mark.Read
 	for n := range c.have.Subnets(e) {
-		if !n.Mark.Read {
-			return true
-		}
+		unread = unread || !n.Mark.Read
 	}
-	return false
+	if unread {
+		c.have.Doubt(e)
+		c.mark([]aci.Place{{ExtEPG: e}})
+	}
+	return unread
 }
 
 // carryOut lets the objects of an approval be changed. Callers hold mu.
@@ -120,7 +119,7 @@ func (c *Controller) settled(key aci.DN) {
 		}
 		answer := AnswerDone
 		if left := c.outstanding(a); left > 0 {
-			if c.busy(key, e) {
+			if c.busy(key, e) || a.request.From != nil && c.unread(e) {
 				continue
 			}
 			answer = fmt.Sprintf("%d of %d done: %s", len(a.objects)-left, len(a.objects), c.hindrance(e, a))

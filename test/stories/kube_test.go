@@ -3,6 +3,7 @@ package stories_test
 import (
 	"bytes"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -319,7 +320,7 @@ func calledVerb(s *story, ts *testscript.TestScript, args []string) error {
 	if err != nil {
 		return err
 	}
-	way := httptest.NewServer(&httputil.ReverseProxy{
+	way := httptest.NewTLSServer(&httputil.ReverseProxy{
 		Transport: transport,
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
 		ModifyResponse: func(resp *http.Response) error {
@@ -346,7 +347,9 @@ func calledVerb(s *story, ts *testscript.TestScript, args []string) error {
 	if err != nil {
 		return err
 	}
-	cfg.Clusters[cfg.Contexts[cfg.CurrentContext].Cluster] = &clientcmdapi.Cluster{Server: way.URL}
+	cfg.Clusters[cfg.Contexts[cfg.CurrentContext].Cluster] = &clientcmdapi.Cluster{
+		Server: way.URL, CertificateAuthorityData: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: way.Certificate().Raw}),
+	}
 	cfg.AuthInfos[cfg.Contexts[cfg.CurrentContext].AuthInfo] = as
 	return clientcmd.WriteToFile(*cfg, ts.MkAbs(args[1]))
 }
