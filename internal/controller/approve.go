@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
+	"strings"
 
 	"github.com/haystacknetworks/aci-sync/internal/aci"
 	"github.com/haystacknetworks/aci-sync/internal/plan"
@@ -25,10 +25,20 @@ type approval struct {
 	objects []aci.DN
 }
 
-// approve begins to carry out what a person approved for e, if what it is about is still the same.
-// Callers hold mu.
+// approve begins to carry out what a person approved for e, if what it is about is still the same;
+// "" takes it back, as far as it is not done. Callers hold mu.
 func (c *Controller) approve(e aci.ExtEPG, text string) {
-	if old := c.approvals[e]; !c.running || !c.keeps() || text == "" || old != nil && old.text == text {
+	if !c.running || !c.keeps() || c.records.settled[e] == text && text != "" {
+		return
+	}
+	delete(c.records.settled, e)
+	if old := c.approvals[e]; old != nil && old.text == text {
+		return
+	} else if old != nil {
+		c.allow(old, false)
+		delete(c.approvals, e)
+	}
+	if text == "" {
 		return
 	}
 	request, ok := plan.ParseApproval(text)
@@ -39,6 +49,9 @@ func (c *Controller) approve(e aci.ExtEPG, text string) {
 	if !c.have.Complete(e.L3Out) {
 		return // its read looks at this again
 	}
+	if request.From != nil && c.unread(e) {
+		return // whose it is is read, and this looked at again
+	}
 	objects := request.Objects(c.want, c.have, c.opts.Policy, e)
 	if len(objects) == 0 || request.Approve(objects) != text {
 		c.answer(e, text, AnswerOutdated)
@@ -46,6 +59,21 @@ func (c *Controller) approve(e aci.ExtEPG, text string) {
 	}
 	c.log.Info("approved", "epg", e, "action", request.String(), "changes", len(objects))
 	c.carryOut(e, &approval{text, request, objects})
+}
+
+// unread reports whether it was not read of something in e what mark it bears, and has that done.
+// Callers hold mu.
+func (c *Controller) unread(e aci.ExtEPG) bool {
+	g, exists := c.have.ExtEPG(e)
+	unread := exists && !g.Mark.Read
+	for n := range c.have.Subnets(e) {
+		unread = unread || !n.Mark.Read
+	}
+	if unread {
+		c.have.Doubt(e)
+		c.mark([]aci.Place{{ExtEPG: e}})
+	}
+	return unread
 }
 
 // carryOut lets the objects of an approval be changed. Callers hold mu.
@@ -62,39 +90,79 @@ func (c *Controller) carryOut(e aci.ExtEPG, a *approval) {
 // allow adds the objects of an approval to the policy, or takes them out.
 func (c *Controller) allow(a *approval, yes bool) {
 	p := &c.opts.Policy
-	list := &p.Approved
 	if a.request.From != nil {
-		list = &p.Adopt
+		put(&p.Adopt, a.objects, *a.request.From, yes)
+	} else {
+		put(&p.Approved, a.objects, true, yes)
 	}
-	now := maps.Clone(*list) // a plan may be reading it
-	if now == nil {
-		now = map[aci.DN]bool{}
-	}
-	for _, d := range a.objects {
-		if yes {
-			now[d] = true
-		} else {
-			delete(now, d)
-		}
-	}
-	*list = now
 }
 
-// settled ends the approvals of a domain that are carried out. Callers hold mu.
+// put puts v into a map under all keys, or takes them out.
+func put[V any](m *map[aci.DN]V, keys []aci.DN, v V, yes bool) {
+	if *m == nil {
+		*m = map[aci.DN]V{}
+	}
+	for _, d := range keys {
+		if yes {
+			(*m)[d] = v
+		} else {
+			delete(*m, d)
+		}
+	}
+}
+
+// settled ends the approvals of a domain that are carried out, as far as they can be. Callers hold mu.
 func (c *Controller) settled(key aci.DN) {
 	for e, a := range c.approvals {
-		if c.have.Domain(e.L3Out) != key || !c.have.Complete(e.L3Out) || c.outstanding(a) > 0 {
+		if c.have.Domain(e.L3Out) != key || !c.have.Complete(e.L3Out) {
 			continue
+		}
+		answer := AnswerDone
+		if left := c.outstanding(a); left > 0 {
+			if c.busy(key, e) || a.request.From != nil && c.unread(e) {
+				continue
+			}
+			answer = fmt.Sprintf("%d of %d done: %s", len(a.objects)-left, len(a.objects), c.hindrance(e, a))
 		}
 		c.allow(a, false)
 		delete(c.approvals, e)
-		c.answer(e, a.text, AnswerDone)
+		c.answer(e, a.text, answer)
 	}
 	for e, text := range c.records.asked {
 		if c.have.Domain(e.L3Out) == key {
 			c.approve(e, text)
 		}
 	}
+}
+
+// busy reports whether something in e is still to be compared, or heard of.
+func (c *Controller) busy(key aci.DN, e aci.ExtEPG) bool {
+	for p := range c.domain(key).places {
+		if p.ExtEPG == e {
+			return true
+		}
+	}
+	for b := range c.batches {
+		if b.epg == e {
+			return true
+		}
+	}
+	return false
+}
+
+// hindrance says why an approval is not carried out although nothing is in hand any more.
+func (c *Controller) hindrance(e aci.ExtEPG, a *approval) string {
+	switch p := c.opts.Policy; {
+	case !p.Allow.Allows(e.L3Out):
+		return fmt.Sprintf("--allow does not name the L3Out %s", e.L3Out)
+	case c.have.Paused(e):
+		return fmt.Sprintf("%s is paused", e)
+	case a.request.From == nil && p.UpsertOnly:
+		return "--policy=upsert-only deletes nothing"
+	case c.kept[e] != "":
+		return "the external EPG stays because of " + c.kept[e]
+	}
+	return "see its conditions and the log, and look again"
 }
 
 // outstanding counts the objects of an approval that are not as it wants them.
@@ -128,6 +196,7 @@ func (c *Controller) lookUp(d aci.DN) (there, ours bool) {
 func (c *Controller) answer(e aci.ExtEPG, text, answer string) {
 	c.log.Info("answered", "epg", e, "action", text, "reason", answer)
 	c.records.answers[e] = text + ": " + answer
+	c.records.settled[e] = text
 	c.recordLater(e)
 }
 
@@ -139,8 +208,8 @@ type Request struct {
 }
 
 // Apply takes control as Run does, makes the changes of requests and no others, and returns when
-// they are made. It returns an error when a request is about other objects by now, or when ctx ends
-// before all is done. It takes the place of Run.
+// they are made. It returns an error when a request is about other objects by now, or cannot be
+// carried out, or when ctx ends before all is done. It takes the place of Run.
 func (c *Controller) Apply(ctx context.Context, requests []Request) error {
 	c.opts.Policy.Only = true
 	ctx, cancel := context.WithCancel(ctx)
@@ -170,10 +239,16 @@ func (c *Controller) Apply(ctx context.Context, requests []Request) error {
 			}
 		}
 		done := began && len(c.approvals) == 0
+		var errs []error
+		for _, r := range requests {
+			if _, answer, _ := strings.Cut(c.records.answers[r.EPG], ": "); done && answer != AnswerDone {
+				errs = append(errs, fmt.Errorf("%s: %s", r.EPG, answer))
+			}
+		}
 		c.mu.Unlock()
 		if done {
 			cancel()
-			return <-ran
+			return errors.Join(append(errs, <-ran)...)
 		}
 	}
 }

@@ -44,15 +44,16 @@ var vrfs = map[string]string{"a": "v", "b": "v", "c": "w"}
 
 // options of a world. The zero value works.
 type options struct {
-	sim      apicsim.Options
-	policy   func(*plan.Policy)
-	resync   time.Duration
-	password string            // of the controller's user; "" is the right one
-	vrfs     map[string]string // instead of vrfs
-	stopped  bool              // the test calls run itself
-	dry      bool              // the controller has no writer
-	silent   bool              // logins do not tell what the user may read
-	metrics  prometheus.Registerer
+	sim        apicsim.Options
+	policy     func(*plan.Policy)
+	resync     time.Duration
+	password   string            // of the controller's user; "" is the right one
+	vrfs       map[string]string // instead of vrfs
+	stopped    bool              // the test calls run itself
+	dry        bool              // the controller has no writer
+	silent     bool              // logins do not tell what the user may read
+	unrecorded bool              // records are not kept
+	metrics    prometheus.Registerer
 }
 
 // world is a fabric, a cluster and a controller between them. It lives in a bubble.
@@ -260,7 +261,7 @@ func (w *world) build(once bool) (*apic.Client, *controller.Controller) {
 	}
 	loop := controller.New(client, writer, w, controller.Options{
 		Desired: desired.Options{Expose: desired.Expose{Pods: true, Services: true}},
-		Records: true, Policy: policy, ResyncInterval: w.opts.resync, Logger: log, Metrics: w.opts.metrics,
+		Records: !w.opts.unrecorded, Policy: policy, ResyncInterval: w.opts.resync, Logger: log, Metrics: w.opts.metrics,
 	})
 	return client, loop
 }
@@ -356,6 +357,7 @@ func (w *world) Note(to desired.Ref, _ bool, reason, _ string) {
 func (w *world) Record(_ context.Context, rec desired.Record, st desired.Status) error {
 	w.mu.Lock()
 	was, had := w.records[rec.EPG]
+	rec.Approved = was.Approved
 	if !had || !was.Equal(rec) || !reflect.DeepEqual(w.statuses[rec.EPG], st) {
 		w.recorded++
 	}

@@ -46,6 +46,7 @@ type records struct {
 	present map[aci.ExtEPG]map[netip.Prefix]struct{}         // claimed and on the fabric
 	asked   map[aci.ExtEPG]string                            // what is approved and not answered yet
 	answers map[aci.ExtEPG]string                            // to what was approved
+	settled map[aci.ExtEPG]string                            // what was answered, while the cluster still has it as approved
 	tell    map[aci.ExtEPG][]note                            // Events about what may not be recorded yet
 }
 
@@ -53,7 +54,8 @@ func newRecords() records {
 	return records{
 		there: map[aci.ExtEPG]desired.Record{}, due: map[aci.ExtEPG]bool{}, written: map[aci.ExtEPG]time.Time{},
 		synced: map[aci.ExtEPG]time.Time{}, present: map[aci.ExtEPG]map[netip.Prefix]struct{}{},
-		asked: map[aci.ExtEPG]string{}, answers: map[aci.ExtEPG]string{}, tell: map[aci.ExtEPG][]note{},
+		asked: map[aci.ExtEPG]string{}, answers: map[aci.ExtEPG]string{}, settled: map[aci.ExtEPG]string{},
+		tell: map[aci.ExtEPG][]note{},
 	}
 }
 
@@ -82,6 +84,7 @@ func (c *Controller) Recorded(e aci.ExtEPG, rec *desired.Record) {
 	case had:
 		delete(c.records.there, e)
 		delete(c.records.asked, e)
+		c.approve(e, "")
 		t = c.want.Unremember(was)
 		if c.running {
 			c.mark(c.have.Unremember(e))

@@ -319,8 +319,11 @@ func TestRecordsAreWrittenRarely(t *testing.T) {
 			w.pods("web", ip)
 			w.sleep(60 * time.Millisecond)
 		}
-		if w.recorded > 14 { // one in 5 s
-			t.Errorf("written %d times in a minute of churn", w.recorded)
+		w.mu.Lock()
+		n := w.recorded
+		w.mu.Unlock()
+		if n > 14 { // one in 5 s
+			t.Errorf("written %d times in a minute of churn", n)
 		}
 		w.sleep(10 * time.Second)
 		if got, want := w.record("a/web"), "managed=true owner=k1 web 1000/1000 InSync"; got != want {

@@ -211,9 +211,16 @@ func (s *State) PausedIn(e aci.ExtEPG) (some, all bool) {
 	return some, false
 }
 
-// Borne reports whether a Pod that has not finished reports the address, whoever it belongs to.
-func (s *State) Borne(p netip.Prefix) bool {
-	return slices.ContainsFunc(s.holders[p.Addr()], func(q *pod) bool { return q.counts })
+// Borne returns the Pods that have not finished and report the address, whoever they belong to.
+func (s *State) Borne(p netip.Prefix) []Ref {
+	var out []Ref
+	for _, q := range s.holders[p.Addr()] {
+		if q.counts {
+			out = append(out, q.ref)
+		}
+	}
+	slices.SortFunc(out, Ref.Compare)
+	return out
 }
 
 // Claim returns who wants the prefix of p in the EPG of p.

@@ -64,8 +64,7 @@ func (r *Records) Record(ctx context.Context, rec desired.Record, st desired.Sta
 		return fmt.Errorf("read ExternalEPG %s: %w", name, err)
 	}
 	if !absent && have.Spec.Cluster != string(r.owner) {
-		return fmt.Errorf("ExternalEPG %s is the record of another aci-sync, with --cluster-id=%s; if that is no more, delete it",
-			name, have.Spec.Cluster)
+		return errOther(have)
 	}
 	obj := have.DeepCopy()
 	obj.Name, obj.Spec = name, r.specOf(rec)
@@ -93,6 +92,10 @@ func (r *Records) Record(ctx context.Context, rec desired.Record, st desired.Sta
 	return nil
 }
 
+func errOther(x *v1alpha1.ExternalEPG) error {
+	return fmt.Errorf("ExternalEPG %s is the record of another aci-sync, with --cluster-id=%s; if that is no more, delete it", x.Name, x.Spec.Cluster)
+}
+
 // Answer replaces what was approved for e by what became of it.
 func (r *Records) Answer(ctx context.Context, e aci.ExtEPG, answer string) error {
 	obj := &v1alpha1.ExternalEPG{}
@@ -115,6 +118,9 @@ func (r *Records) Approve(ctx context.Context, e aci.ExtEPG, approval string) er
 	obj := &v1alpha1.ExternalEPG{}
 	name := nameOf(e)
 	err := r.client.Get(ctx, types.NamespacedName{Name: name}, obj)
+	if err == nil && obj.Spec.Cluster != string(r.owner) {
+		return errOther(obj) // whoever leads would not look at it
+	}
 	if err == nil {
 		obj = obj.DeepCopy()
 		delete(obj.Annotations, v1alpha1.AnswerAnnotation)

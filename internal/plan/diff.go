@@ -85,7 +85,7 @@ func Diff(want *desired.State, have *observed.State, p Policy, domain aci.DN, pl
 	})
 	if p.Only {
 		d.plan.Changes = slices.DeleteFunc(d.plan.Changes, func(c Change) bool {
-			return !(c.Action == Delete && p.Approved[c.DN]) && !(c.Reason == Adopted && p.Adopt[c.DN])
+			return !(c.Action == Delete && p.Approved[c.DN]) && c.Reason != Adopted
 		})
 	}
 	slices.SortStableFunc(d.plan.Changes, func(a, b Change) int { return a.Place.Compare(b.Place) })
@@ -257,14 +257,16 @@ func (d *differ) epg(e aci.ExtEPG) {
 		if !d.want.Named(e) {
 			d.deleteEPG(e, g, Unclaimed)
 		}
-	case d.policy.Adopt[dn]:
+	case d.adopts(dn, g.Mark, g.Annotation):
 		if !g.Mark.Read {
 			d.reads[dn] = struct{}{}
 			return
 		}
 		d.plan.Changes = append(d.plan.Changes, Change{
 			Action: Update, Place: aci.Place{ExtEPG: e}, DN: dn, Mark: true, Reason: Adopted,
-			By: d.want.Workloads(e), For: d.want.Workloads(e),
+			Attrs:  map[string]string{"annotation": d.policy.Owner.Annotation()}, // else it says that others orchestrate it
+			Before: map[string]string{"annotation": g.Annotation},
+			By:     d.want.Workloads(e), For: d.want.Workloads(e),
 		})
 	case !g.Mark.Read && d.perhapsMarked(e, g):
 		d.reads[dn] = struct{}{} // made just now; events do not bear marks
@@ -278,6 +280,13 @@ func (d *differ) epg(e aci.ExtEPG) {
 			By: d.want.Workloads(e), For: d.running(d.want.Workloads(e)),
 		})
 	}
+}
+
+// adopts reports whether the object dn is to be ours: a person said so, and it is not of somebody
+// else by now. What it bears may have to be read.
+func (d *differ) adopts(dn aci.DN, m observed.Mark, annotation string) bool {
+	from, ok := d.policy.Adopt[dn]
+	return ok && (!m.Read || from.has(dn, m.Value, annotation))
 }
 
 // perhapsMarked reports whether an EPG looks as if it bore a mark that matters: ours, as what a
@@ -317,6 +326,9 @@ func (d *differ) deleteEPG(e aci.ExtEPG, g observed.ExtEPG, reason Reason) {
 		if n.Mark.Value != d.policy.Owner.Mark(n.DN) {
 			continue // foreign, or not read: the judgement sees it
 		}
+		if d.policy.Only && !d.policy.Approved[n.DN] {
+			return // it would go with the EPG
+		}
 		if d.have.Pending(n.Prefix) && d.have.Expected(n.DN) != aci.StatusDeleted || len(d.want.PausedBy(n.Prefix)) > 0 {
 			return
 		}
@@ -324,9 +336,9 @@ func (d *differ) deleteEPG(e aci.ExtEPG, g observed.ExtEPG, reason Reason) {
 			(claimed || d.want.Held(n.Prefix) || !d.mayLeave(n.Prefix)) {
 			return
 		}
-		held = held || reason == Unclaimed && d.guarded(aci.Place{ExtEPG: e, Prefix: n.Prefix}, n.DN)
+		held = held || reason == Unclaimed && d.guarded(aci.Place{ExtEPG: e, Prefix: n.Prefix}, n.DN, n.Name)
 	}
-	if self := (aci.Place{ExtEPG: e}); reason == Unclaimed && d.guarded(self, e.DN()) {
+	if self := (aci.Place{ExtEPG: e}); reason == Unclaimed && d.guarded(self, e.DN(), "") {
 		d.plan.Held = append(d.plan.Held, Held{self, e.DN()})
 		held = true
 	}
@@ -511,7 +523,7 @@ func (d *differ) leave(h aci.ExtEPG, p netip.Prefix) bool {
 	case !n.Mark.Read:
 		d.reads[n.DN] = struct{}{}
 		return false
-	case reason == Unclaimed && d.guarded(aci.Place{ExtEPG: h, Prefix: p}, n.DN):
+	case reason == Unclaimed && d.guarded(aci.Place{ExtEPG: h, Prefix: p}, n.DN, n.Name):
 		d.plan.Held = append(d.plan.Held, Held{aci.Place{ExtEPG: h, Prefix: p}, n.DN})
 		return false
 	}
@@ -557,11 +569,12 @@ func (d *differ) keep(place aci.Place, n observed.Subnet) {
 		if len(change.Attrs) == 0 {
 			return
 		}
-	case d.policy.Adopt[n.DN]:
+	case d.adopts(n.DN, n.Mark, n.Annotation):
 		if n.Mark.Read && d.elsewhere(place) {
 			return
 		}
 		change.Mark, change.Reason = true, Adopted
+		change.Attrs, change.Before = map[string]string{"annotation": owner.Annotation()}, map[string]string{"annotation": n.Annotation}
 	case n.Annotation == owner.Annotation() && (n.Mark.Value == "" || !n.Mark.Read):
 		if n.Mark.Read && d.elsewhere(place) {
 			return // it is ours again when that has left

@@ -21,7 +21,8 @@ type Guard struct {
 // the API server suddenly did not list any more.
 //
 // What changes as clusters do is none: an address that is claimed elsewhere, or that another live
-// Pod has; addresses that are no more than twice those that the workloads of their EPG claim there.
+// Pod has than the one it was made for; addresses that are no more than twice those that the workloads
+// of their EPG claim there.
 type Orphans struct {
 	Of     map[aci.ExtEPG][]aci.DN // sorted
 	Count  int
@@ -48,7 +49,7 @@ func FindOrphans(want *desired.State, have *observed.State, p Policy) Orphans {
 					continue
 				}
 				o.Marked++
-				if orphaned(want, p, aci.Place{ExtEPG: e, Prefix: n.Prefix}, n.DN) {
+				if orphaned(want, p, aci.Place{ExtEPG: e, Prefix: n.Prefix}, n.DN, n.Name) {
 					dns = append(dns, n.DN)
 					left++
 				}
@@ -58,7 +59,7 @@ func FindOrphans(want *desired.State, have *observed.State, p Policy) Orphans {
 			}
 			if g.Mark.Value == p.Owner.Mark(e.DN()) && !p.Approved[e.DN()] {
 				o.Marked++
-				if orphaned(want, p, aci.Place{ExtEPG: e}, e.DN()) {
+				if orphaned(want, p, aci.Place{ExtEPG: e}, e.DN(), "") {
 					dns = append(dns, e.DN())
 				}
 			}
@@ -72,23 +73,27 @@ func FindOrphans(want *desired.State, have *observed.State, p Policy) Orphans {
 	return o
 }
 
-// orphaned reports whether the object d of ours at p is one that nobody claims and nothing explains.
-func orphaned(want *desired.State, policy Policy, p aci.Place, d aci.DN) bool {
+// orphaned reports whether the object d of ours at p, with this name, is one that nobody claims and
+// nothing explains. That the Pod it was made for still has the address explains nothing: its
+// workload may be missing in a list, or not be selected any more.
+func orphaned(want *desired.State, policy Policy, p aci.Place, d aci.DN, name string) bool {
 	if policy.Approved[d] || want.Withdrawn(p) {
 		return false
 	}
 	if !p.Prefix.IsValid() {
 		return !want.Named(p.ExtEPG)
 	}
-	return len(want.Claimants(p.Prefix)) == 0 && !want.Held(p.Prefix) && !want.Borne(p.Prefix)
+	another := slices.ContainsFunc(names(want.Borne(p.Prefix)), func(pod string) bool { return pod != name })
+	return len(want.Claimants(p.Prefix)) == 0 && !want.Held(p.Prefix) && !another
 }
 
 // EPGs returns the external EPGs with orphans, sorted.
 func (o Orphans) EPGs() []aci.ExtEPG { return slices.SortedFunc(maps.Keys(o.Of), aci.ExtEPG.Compare) }
 
-// guarded reports whether the deletion of the object dn of ours at p must wait for a person.
-func (d *differ) guarded(p aci.Place, dn aci.DN) bool {
-	if !d.policy.Guard.On || !orphaned(d.want, d.policy, p, dn) {
+// guarded reports whether the deletion of the object dn of ours at p, with this name, must wait for a
+// person.
+func (d *differ) guarded(p aci.Place, dn aci.DN, name string) bool {
+	if !d.policy.Guard.On || !orphaned(d.want, d.policy, p, dn, name) {
 		return false
 	}
 	if d.orphans == nil {

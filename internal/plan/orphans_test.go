@@ -176,6 +176,21 @@ func TestGuard(t *testing.T) {
 			limit: 1, do: func(s *small) { s.fabric("O/old* 1* 2* 3*"); s.bare("1"); s.bare("2"); s.bare("3") },
 			want: []string{"- O/old"},
 		},
+		"an address that the Pod has for which its subnet was made is one": {
+			limit: 1, do: func(s *small) {
+				s.fabric("O/old* 1* 2* 3*")
+				for i := range s.truth {
+					if a := s.truth[i].Attrs; s.truth[i].Class == aci.ClassSubnet {
+						a["name"] = strings.Replace(a["name"], "svc-", "pod-", 1)
+					}
+				}
+				s.readAll()
+				s.bare("1")
+				s.bare("2")
+				s.bare("3")
+			},
+			want: []string{"held O/old", "held O/old/1", "held O/old/2", "held O/old/3"},
+		},
 		"stale addresses beside at least half as many others are none": {
 			limit: 0, do: func(s *small) { s.fabric("O/web* 1* 2* 3* 4*"); s.claim("O/web", "1", "9") },
 			want: []string{"- O/web/2", "- O/web/3", "- O/web/4"},
@@ -312,12 +327,12 @@ func TestFindAdoption(t *testing.T) {
 			e := aci.ExtEPG{L3Out: aci.L3Out{Tenant: "T", Name: "O"}, Name: "web"}
 			a := plan.FindAdoption(s.want, s.have, s.policy, e, from, c.epg)
 			var take, left []string
-			s.policy.Adopt = map[aci.DN]bool{}
+			s.policy.Adopt = map[aci.DN]plan.Source{}
 			var changes []string
 			for _, d := range a.Take {
 				take = append(take, short(d))
 				changes = append(changes, "~ "+short(d))
-				s.policy.Adopt[d] = true
+				s.policy.Adopt[d] = from
 			}
 			for _, l := range a.Leave {
 				left = append(left, short(l.DN)+": "+l.Why)

@@ -15,10 +15,10 @@ type Policy struct {
 	Allow      Allow
 	UpsertOnly bool // delete nothing, except to move an address
 	Guard      Guard
-	Approved   map[aci.DN]bool // orphans that a person has looked at
-	Adopt      map[aci.DN]bool // what is not ours, and is to be
-	Only       bool            // change nothing but what is in these two
-	DeleteUsed bool            // delete an EPG also with contracts and settings of people; never with foreign subnets
+	Approved   map[aci.DN]bool   // orphans that a person has looked at
+	Adopt      map[aci.DN]Source // what is not ours, and is to be if it still is of this source
+	Only       bool              // change nothing but what is in these two
+	DeleteUsed bool              // delete an EPG also with contracts and settings of people; never with foreign subnets
 
 	APIC string // version of the APIC that answers, as it names it: one that is too old is not written to
 }

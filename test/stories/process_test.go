@@ -100,6 +100,8 @@ func (p *process) stop(d time.Duration) error {
 //	acisync metrics [-name N] REGEXP                            a line of what Prometheus gets
 //	acisync memory [-name N] COUNT                              MiB of resident memory
 //	acisync plan CODE FILE [FLAG...]                            what plan prints, and its exit code
+//	acisync once CODE FILE COMMAND [FLAG...]                    the same of another command that ends by itself;
+//	                                                            what it says on stderr is in FILE.err
 func acisyncVerb(s *story, ts *testscript.TestScript, args []string) error {
 	if len(args) == 0 {
 		return errors.New("usage: acisync start|stop|kill|term|exited|ended|pause|resume|log|ready|alive|metrics|memory")
@@ -133,7 +135,9 @@ func acisyncVerb(s *story, ts *testscript.TestScript, args []string) error {
 	case "start":
 		return s.start(name, wait, env, append(flags, args...))
 	case "plan":
-		return s.plan(ts, env, args)
+		return s.once(ts, env, slices.Insert(args, min(len(args), 2), "plan"))
+	case "once":
+		return s.once(ts, env, args)
 	}
 	if p == nil {
 		return fmt.Errorf("no aci-sync %s was started", name)
@@ -248,13 +252,13 @@ func (s *story) command(env, args []string) *exec.Cmd {
 	return cmd
 }
 
-// plan runs aci-sync plan and keeps what it prints.
-func (s *story) plan(ts *testscript.TestScript, env, args []string) error {
-	if len(args) < 2 {
-		return errors.New("usage: acisync plan CODE FILE [FLAG...]")
+// once runs a command of aci-sync to its end and keeps what it prints.
+func (s *story) once(ts *testscript.TestScript, env, args []string) error {
+	if len(args) < 3 {
+		return errors.New("usage: acisync plan CODE FILE [FLAG...], or once CODE FILE COMMAND [FLAG...]")
 	}
 	var stdout, stderr bytes.Buffer
-	cmd := s.command(env, append([]string{"plan"}, args[2:]...))
+	cmd := s.command(env, slices.Clone(args[2:]))
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
 	ts.Logf("%s%s", &stdout, &stderr)
@@ -264,7 +268,10 @@ func (s *story) plan(ts *testscript.TestScript, env, args []string) error {
 	if code := strconv.Itoa(cmd.ProcessState.ExitCode()); code != args[0] {
 		return fmt.Errorf("exit code %s, want %s", code, args[0])
 	}
-	return os.WriteFile(ts.MkAbs(args[1]), []byte(s.told(stdout.String())), 0o600)
+	return errors.Join(
+		os.WriteFile(ts.MkAbs(args[1]), []byte(s.told(stdout.String())), 0o600),
+		os.WriteFile(ts.MkAbs(args[1]+".err"), []byte(s.told(stderr.String())), 0o600),
+	)
 }
 
 // hasEnded checks that the process has ended: CODE.

@@ -45,20 +45,26 @@ func xepgVerb(s *story, ts *testscript.TestScript, args []string) error {
 		ts.Setenv(args[0], name)
 		return nil
 	}
-	var x v1alpha1.ExternalEPG
-	data, err := s.client.RESTClient().Get().AbsPath(externalEPGs, name).DoRaw(s.ctx)
+	x, err := s.record(name)
 	switch {
 	case do == "none" && apierrors.IsNotFound(err):
 		return nil
 	case do == "none" && err == nil:
 		return fmt.Errorf("ExternalEPG %s is there", name)
-	case err == nil:
-		err = json.Unmarshal(data, &x)
-	}
-	if err != nil {
+	case err != nil:
 		return err
 	}
 	return told(x, args[1:])
+}
+
+// record reads an ExternalEPG.
+func (s *story) record(name string) (v1alpha1.ExternalEPG, error) {
+	var x v1alpha1.ExternalEPG
+	data, err := s.client.RESTClient().Get().AbsPath(externalEPGs, name).DoRaw(s.ctx)
+	if err == nil {
+		err = json.Unmarshal(data, &x)
+	}
+	return x, err
 }
 
 func told(x v1alpha1.ExternalEPG, conditions []string) error {
