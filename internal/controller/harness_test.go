@@ -96,7 +96,8 @@ func bubble(t *testing.T, o options, f func(w *world)) {
 // start makes the world; it ends with the test.
 func start(t *testing.T, o options) *world {
 	t.Helper()
-	w := &world{t: t, opts: o, objects: map[desired.Ref]metav1.Object{}, flying: map[string]int{},
+	w := &world{
+		t: t, opts: o, objects: map[desired.Ref]metav1.Object{}, flying: map[string]int{},
 		records: map[aci.ExtEPG]desired.Record{}, statuses: map[aci.ExtEPG]desired.Status{},
 	}
 	if w.opts.vrfs == nil {

@@ -76,11 +76,11 @@ func (c *Controller) Look(ctx context.Context) (unread map[aci.L3Out]error, err 
 	return unread, nil
 }
 
-// Orphans are those that were found by Look.
+// Orphans are all that nobody claims, as Look found it, whether or not the guard holds it.
 func (c *Controller) Orphans() plan.Orphans {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return plan.FindOrphans(c.want, c.have, c.opts.Policy)
+	return plan.FindUnclaimed(c.want, c.have, c.opts.Policy)
 }
 
 // Adoption is what of e can be adopted, as Look found it; false when e is not there.

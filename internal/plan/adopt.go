@@ -18,7 +18,6 @@ const PrototypeAnnotation = "orchestrator:aci-k8-haystack"
 type Source struct {
 	Prototype bool      // those of the Python prototype
 	Cluster   aci.Owner // those that bear the mark of another cluster
-
 }
 
 // ParseSource reads prototype, cluster:ID or unmanaged.

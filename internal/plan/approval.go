@@ -11,7 +11,7 @@ import (
 )
 
 // Request is what a person asks to be done in one external EPG, besides what follows from the
-// cluster: its orphans are to be deleted, or, with From, what is there is to be ours.
+// cluster: what is ours and unclaimed is to be deleted, or, with From, what is there is to be ours.
 type Request struct {
 	From *Source // nil to prune
 	EPG  bool    // the external EPG itself is adopted, too
@@ -33,7 +33,7 @@ func (r Request) String() string {
 // Objects are what r is about now, sorted.
 func (r Request) Objects(want *desired.State, have *observed.State, p Policy, e aci.ExtEPG) []aci.DN {
 	if r.From == nil {
-		return FindOrphans(want, have, p).Of[e]
+		return FindUnclaimed(want, have, p).Of[e]
 	}
 	return FindAdoption(want, have, p, e, *r.From, r.EPG).Take
 }

@@ -35,6 +35,16 @@ func (o Orphans) Exceeds(g Guard) bool { return g.On && o.Count > g.Limit && 2*o
 // FindOrphans looks at everything that is known of the fabric, except what is approved already. What
 // it costs depends on how much bears our mark.
 func FindOrphans(want *desired.State, have *observed.State, p Policy) Orphans {
+	return find(want, have, p, false)
+}
+
+// FindUnclaimed is FindOrphans and counts everything of ours that nobody claims, also what changes as
+// clusters do, or is explained.
+func FindUnclaimed(want *desired.State, have *observed.State, p Policy) Orphans {
+	return find(want, have, p, true)
+}
+
+func find(want *desired.State, have *observed.State, p Policy, all bool) Orphans {
 	o := Orphans{Of: map[aci.ExtEPG][]aci.DN{}}
 	for _, l := range have.L3Outs() {
 		for _, e := range have.ExtEPGs(l) {
@@ -49,17 +59,17 @@ func FindOrphans(want *desired.State, have *observed.State, p Policy) Orphans {
 					continue
 				}
 				o.Marked++
-				if orphaned(want, p, aci.Place{ExtEPG: e, Prefix: n.Prefix}, n.DN, n.Name) {
+				if at := (aci.Place{ExtEPG: e, Prefix: n.Prefix}); all && unclaimed(want, at) || orphaned(want, p, at, n.DN, n.Name) {
 					dns = append(dns, n.DN)
 					left++
 				}
 			}
-			if want.Named(e) && left <= 2*want.Count(e) {
+			if !all && want.Named(e) && left <= 2*want.Count(e) {
 				dns = nil
 			}
 			if g.Mark.Value == p.Owner.Mark(e.DN()) && !p.Approved[e.DN()] {
 				o.Marked++
-				if orphaned(want, p, aci.Place{ExtEPG: e}, e.DN(), "") {
+				if at := (aci.Place{ExtEPG: e}); all && unclaimed(want, at) || orphaned(want, p, at, e.DN(), "") {
 					dns = append(dns, e.DN())
 				}
 			}
@@ -77,14 +87,18 @@ func FindOrphans(want *desired.State, have *observed.State, p Policy) Orphans {
 // nothing explains. That the Pod it was made for still has the address explains nothing: its
 // workload may be missing in a list, or not be selected any more.
 func orphaned(want *desired.State, policy Policy, p aci.Place, d aci.DN, name string) bool {
-	if policy.Approved[d] || want.Withdrawn(p) {
+	if policy.Approved[d] || want.Withdrawn(p) || !unclaimed(want, p) {
 		return false
 	}
+	return !p.Prefix.IsValid() || !slices.ContainsFunc(names(want.Borne(p.Prefix)), func(pod string) bool { return pod != name })
+}
+
+// unclaimed reports whether nobody claims the address of p, anywhere, or names its EPG.
+func unclaimed(want *desired.State, p aci.Place) bool {
 	if !p.Prefix.IsValid() {
 		return !want.Named(p.ExtEPG)
 	}
-	another := slices.ContainsFunc(names(want.Borne(p.Prefix)), func(pod string) bool { return pod != name })
-	return len(want.Claimants(p.Prefix)) == 0 && !want.Held(p.Prefix) && !another
+	return len(want.Claimants(p.Prefix)) == 0 && !want.Held(p.Prefix)
 }
 
 // EPGs returns the external EPGs with orphans, sorted.

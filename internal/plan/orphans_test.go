@@ -361,3 +361,22 @@ func TestParseSource(t *testing.T) {
 		}
 	}
 }
+
+// Whatever nobody claims can be pruned, whether or not the guard would hold it.
+func TestFindUnclaimed(t *testing.T) {
+	t.Parallel()
+	s := newSmall()
+	s.fabric("O/old* 1* 2* 3* 4=k2 5", "P/web* 6* 7*")
+	s.claim("P/web", "3", "6")
+	s.bare("2")
+	o := plan.FindUnclaimed(s.want, s.have, s.policy)
+	var got []string
+	for _, e := range o.EPGs() {
+		for _, d := range o.Of[e] {
+			got = append(got, short(d))
+		}
+	}
+	if diff := cmp.Diff([]string{"O/old", "O/old/1", "O/old/2", "P/web/7"}, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
