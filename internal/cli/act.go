@@ -36,7 +36,7 @@ func withConfig(cmd *cobra.Command, c *config, stderr io.Writer, f func(context.
 
 // session is a cluster and a fabric that a command looks at once.
 type session struct {
-	cfg      *rest.Config // of the cluster; writes, if that is what it is used for
+	cfg      *rest.Config // of the cluster
 	recorder aci.Owner
 	settings settings
 	log      *slog.Logger
@@ -75,21 +75,23 @@ func open(ctx context.Context, c config, s settings) (session, error) {
 // write.
 func (s session) look(ctx context.Context, f func(context.Context, *controller.Controller) error) error {
 	o := s.settings.apic
-	o.ReadOnly, o.ReadOnce = true, true
-	return s.with(ctx, o, kube.ReadOnly(s.cfg), false, f)
+	o.Gate, o.ReadOnce = apic.ReadOnly, true
+	_, err := s.with(ctx, o, false, f)
+	return err
 }
 
-// write lets f work with a controller that can write to the APIC. Of the cluster it is told once.
-func (s session) write(ctx context.Context, f func(context.Context, *controller.Controller) error) error {
-	return s.with(ctx, s.settings.apic, kube.ReadOnly(s.cfg), true, f)
+// write lets f work with a controller that can write to the APIC. Of the cluster it is told once. It
+// reports whether it is known what became of every write.
+func (s session) write(ctx context.Context, f func(context.Context, *controller.Controller) error) (settled bool, err error) {
+	return s.with(ctx, s.settings.apic, true, f)
 }
 
 func (s session) with(
-	ctx context.Context, o apic.Options, cfg *rest.Config, writes bool, f func(context.Context, *controller.Controller) error,
-) error {
+	ctx context.Context, o apic.Options, writes bool, f func(context.Context, *controller.Controller) error,
+) (settled bool, err error) {
 	fabric, err := apic.New(s.settings.members, s.settings.username, o)
 	if err != nil {
-		return err
+		return true, err
 	}
 	var writer controller.Writer
 	if writes {
@@ -103,11 +105,12 @@ func (s session) with(
 	var closing errgroup.Group
 	closing.Go(func() error { return fabric.Run(open) })
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return kube.Look(ctx, cfg, loop, s.recorder) })
+	g.Go(func() error { return kube.Look(ctx, kube.ReadOnly(s.cfg), loop, s.recorder) })
 	g.Go(func() error { return f(ctx, loop) })
 	err = g.Wait()
 	logout()
-	return errors.Join(err, closing.Wait())
+	err = errors.Join(err, closing.Wait())
+	return fabric.Settled(), err
 }
 
 // act shows what propose finds and, when that is approved, has it done: by the leader, if there is
@@ -148,22 +151,38 @@ func act(
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, actTimeout, fmt.Errorf("not done within %v", actTimeout))
 	defer cancel()
-	here := func(ctx context.Context) error {
-		return at.write(ctx, func(ctx context.Context, loop *controller.Controller) error { return loop.Apply(ctx, p.requests) })
-	}
-	if !c.leaderElect {
-		err = here(ctx)
-	} else if leader, leaderErr := kube.Leader(ctx, at.cfg, c.leaderNamespace); leaderErr != nil {
-		return leaderErr
-	} else if leader == "" {
-		err = kube.Alone(ctx, at.cfg, c.leaderNamespace, here)
-	} else {
-		err = at.handOver(ctx, leader, p.requests, stderr)
-	}
-	if err != nil {
+	if err := at.do(ctx, c, p.requests, stderr); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintln(stdout, "Done.")
+	return err
+}
+
+// do has what was approved done: by the leader, if there is one, or here, holding the lease.
+func (s session) do(ctx context.Context, c config, requests []controller.Request, stderr io.Writer) error {
+	apply := func(ctx context.Context, loop *controller.Controller) error { return loop.Apply(ctx, requests) }
+	if !c.leaderElect {
+		_, err := s.write(ctx, apply)
+		return err
+	}
+	lease, err := kube.NewLease(s.cfg, c.leaderNamespace)
+	if err != nil {
+		return err
+	}
+	leader, err := lease.Leader(ctx)
+	switch {
+	case err != nil:
+		return err
+	case leader != "":
+		return s.handOver(ctx, leader, requests, stderr)
+	}
+	s.settings.apic.Gate = lease.MayWrite
+	settled := false
+	err = lease.Alone(ctx, func(ctx context.Context) (err error) {
+		settled, err = s.write(ctx, apply)
+		return err
+	})
+	stepDown(ctx, s.log, lease, settled)
 	return err
 }
 

@@ -32,8 +32,12 @@ import (
 	"github.com/haystacknetworks/aci-sync/internal/kube"
 )
 
-// shutdownTimeout is how long the parts have to end after SIGTERM; 5 s are promised in all.
-const shutdownTimeout = 4 * time.Second
+// shutdownTimeout is how long the parts have to end after SIGTERM, and releaseTimeout how long it
+// may take to give up the lease afterwards; 5 s are promised in all.
+const (
+	shutdownTimeout = 4 * time.Second
+	releaseTimeout  = time.Second
+)
 
 func newRun(stderr io.Writer) *cobra.Command {
 	var c config
@@ -89,9 +93,16 @@ func run(ctx context.Context, c config, s settings) error {
 	}
 	if c.dryRun {
 		log.Info("dry run: nothing is written, neither to the APIC nor to Kubernetes")
-		cfg, s.apic.ReadOnly, c.leaderElect = kube.ReadOnly(cfg), true, false
+		cfg, s.apic.Gate, c.leaderElect = kube.ReadOnly(cfg), apic.ReadOnly, false
 	}
-	mgr, err := newManager(cfg, c, theirs)
+	var lease *kube.Lease
+	if c.leaderElect {
+		if lease, err = kube.NewLease(cfg, c.leaderNamespace); err != nil {
+			return err
+		}
+		s.apic.Gate = lease.MayWrite
+	}
+	mgr, err := newManager(cfg, c, lease, theirs)
 	if err != nil {
 		return err
 	}
@@ -127,7 +138,12 @@ func run(ctx context.Context, c config, s settings) error {
 		Desired: s.desired, Policy: s.policy, Records: recorder != "", ResyncInterval: c.resyncInterval,
 		Logger: log, Metrics: ctrlmetrics.Registry,
 	})
-	var synced atomic.Bool
+	if lease != nil {
+		if err := mgr.Add(leader(lease.Run)); err != nil {
+			return err
+		}
+	}
+	var synced, finished atomic.Bool
 	if err := errors.Join(
 		mgr.Add(follower(func(ctx context.Context) error {
 			err := kube.Watch(ctx, mgr.GetCache(), loop, recorder)
@@ -142,7 +158,11 @@ func run(ctx context.Context, c config, s settings) error {
 			return nil
 		})),
 		mgr.Add(follower(notes.Run)),
-		mgr.Add(leader(func(ctx context.Context) error { return lead(ctx, log, fabric, loop) })),
+		mgr.Add(leader(func(ctx context.Context) error {
+			err := lead(ctx, log, fabric, loop)
+			finished.Store(true)
+			return err
+		})),
 		mgr.AddHealthzCheck("alive", healthz.Ping),
 		mgr.AddReadyzCheck("caches", func(*http.Request) error {
 			if !synced.Load() {
@@ -154,11 +174,33 @@ func run(ctx context.Context, c config, s settings) error {
 		return err
 	}
 	log.Info("starting", "version", versionLine(), "cluster", s.owner, "apic", s.members[0].Host)
-	if err := mgr.Start(ctx); err != nil {
-		return err
+	err = mgr.Start(ctx)
+	if lease != nil {
+		if why := lease.Lost(); err != nil && why != nil && !errors.Is(err, why) {
+			err = fmt.Errorf("%w: %w", err, why)
+		}
+		if finished.Load() {
+			stepDown(ctx, log, lease, fabric.Settled())
+		}
 	}
-	log.Info("stopped")
-	return nil
+	if err == nil {
+		log.Info("stopped")
+	}
+	return err
+}
+
+// stepDown gives the lease up, after the last write. While the APIC may yet carry one out, nobody
+// else may write: then the lease is left to run out.
+func stepDown(ctx context.Context, log *slog.Logger, lease *kube.Lease, settled bool) {
+	if !settled {
+		log.Warn("a write was left without an answer: the lease runs out by itself, so that nobody else writes yet")
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	defer cancel()
+	if err := lease.Release(ctx); err != nil {
+		log.Warn("the lease runs out by itself", "err", err)
+	}
 }
 
 // frameworkLog passes on what the libraries have to say. At Info that is of no use to users of
@@ -239,23 +281,25 @@ func (leader) NeedLeaderElection() bool            { return true }
 func (f follower) Start(ctx context.Context) error { return f(ctx) }
 func (follower) NeedLeaderElection() bool          { return false }
 
-func newManager(cfg *rest.Config, c config, log logr.Logger) (manager.Manager, error) {
+// newManager makes what runs the parts; lease is nil where nobody is elected.
+func newManager(cfg *rest.Config, c config, lease *kube.Lease, log logr.Logger) (manager.Manager, error) {
 	scheme, err := kube.Scheme()
 	if err != nil {
 		return nil, err
 	}
-	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
-		Scheme:                        scheme,
-		Cache:                         kube.CacheOptions(),
-		Logger:                        log,
-		LeaderElection:                c.leaderElect,
-		LeaderElectionID:              "aci-sync",
-		LeaderElectionNamespace:       c.leaderNamespace,
-		LeaderElectionReleaseOnCancel: true,
-		Metrics:                       metricsserver.Options{BindAddress: c.metricsAddress},
-		HealthProbeBindAddress:        c.probeAddress,
-		GracefulShutdownTimeout:       new(shutdownTimeout),
-	})
+	o := ctrl.Options{
+		Scheme:                  scheme,
+		Cache:                   kube.CacheOptions(),
+		Logger:                  log,
+		Metrics:                 metricsserver.Options{BindAddress: c.metricsAddress},
+		HealthProbeBindAddress:  c.probeAddress,
+		GracefulShutdownTimeout: new(shutdownTimeout),
+	}
+	if lease != nil {
+		o.LeaderElection, o.LeaderElectionResourceLockInterface = true, lease
+		o.LeaseDuration, o.RenewDeadline, o.RetryPeriod = new(kube.LeaseDuration), new(kube.RenewDeadline), new(kube.RetryPeriod)
+	}
+	mgr, err := ctrl.NewManager(cfg, o)
 	if err != nil {
 		return nil, fmt.Errorf("set up for the cluster at %s: %w", cfg.Host, err)
 	}

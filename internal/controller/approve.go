@@ -90,9 +90,9 @@ func (c *Controller) settled(key aci.DN) {
 		delete(c.approvals, e)
 		c.answer(e, a.text, AnswerDone)
 	}
-	for e, rec := range c.records.there {
-		if rec.Approved != "" && c.have.Domain(e.L3Out) == key {
-			c.approve(e, rec.Approved)
+	for e, text := range c.records.asked {
+		if c.have.Domain(e.L3Out) == key {
+			c.approve(e, text)
 		}
 	}
 }

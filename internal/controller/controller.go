@@ -33,6 +33,8 @@ type APIC interface {
 	PauseTags(ctx context.Context, l aci.L3Out) ([]aci.DN, error)
 	// Marks returns the DNs of all objects that bear a mark of o, fabric-wide.
 	Marks(ctx context.Context, o aci.Owner) ([]aci.DN, error)
+	// Faults returns the faults on leafs about external EPGs, fabric-wide.
+	Faults(ctx context.Context) ([]aci.MO, error)
 	// Forget ends the subscription to l.
 	Forget(l aci.L3Out)
 	// Login returns what the APIC said of itself and of the user at the newest login; false before
@@ -112,6 +114,7 @@ type Controller struct {
 	login     aci.Login // the newest that was taken in
 	heeded    bool      // there was one
 	blind     bool      // marked objects may not be looked for
+	faultless bool      // faults on leafs cannot be read, and it was said
 }
 
 // watch is an L3Out that is read and subscribed to.
@@ -463,10 +466,11 @@ func (c *Controller) watch(l aci.L3Out) {
 	}
 }
 
-// resync looks for marked objects fabric-wide once per interval, and when the user's rights
+// resync looks for marked objects and faults fabric-wide once per interval, and when the user's rights
 // changed; the L3Outs themselves are read again by their workers.
 func (c *Controller) resync(ctx context.Context) {
 	for {
+		c.findFaults(ctx)
 		t := time.NewTimer(c.jitter())
 		select {
 		case <-ctx.Done():
@@ -479,6 +483,22 @@ func (c *Controller) resync(ctx context.Context) {
 		if _, err := c.findMarks(ctx); err != nil && ctx.Err() == nil {
 			c.log.Warn("cannot look for marked objects, will try again", "err", err)
 		}
+	}
+}
+
+// findFaults reads what leafs say is wrong, and compares what that concerns.
+func (c *Controller) findFaults(ctx context.Context) {
+	faults, err := c.apic.Faults(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case err == nil:
+		c.mark(c.have.SetLeafFaults(faults))
+		c.faultless = false
+	case ctx.Err() != nil, c.faultless:
+	default:
+		c.faultless = true
+		c.log.Warn("cannot read faults on leafs: those that are not delegated to an external EPG are not told of", "err", err)
 	}
 }
 

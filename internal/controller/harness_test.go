@@ -389,10 +389,15 @@ func (w *world) Forget(_ context.Context, e aci.ExtEPG) error {
 	return nil
 }
 
+// extEPG is that of a path such as "a/web".
+func extEPG(path string) aci.ExtEPG {
+	l3out, name, _ := strings.Cut(path, "/")
+	return aci.ExtEPG{L3Out: aci.L3Out{Tenant: "T", Name: l3out}, Name: name}
+}
+
 // record is that of an EPG such as "a/web" with its status, as lines.
 func (w *world) record(epg string) string {
-	l3out, name, _ := strings.Cut(epg, "/")
-	e := aci.ExtEPG{L3Out: aci.L3Out{Tenant: "T", Name: l3out}, Name: name}
+	e := extEPG(epg)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	rec, ok := w.records[e]

@@ -44,6 +44,7 @@ type records struct {
 	written map[aci.ExtEPG]time.Time                         // last
 	synced  map[aci.ExtEPG]time.Time                         // when the APIC last told of something written there
 	present map[aci.ExtEPG]map[netip.Prefix]struct{}         // claimed and on the fabric
+	asked   map[aci.ExtEPG]string                            // what is approved and not answered yet
 	answers map[aci.ExtEPG]string                            // to what was approved
 	tell    map[aci.ExtEPG][]note                            // Events about what may not be recorded yet
 }
@@ -52,7 +53,7 @@ func newRecords() records {
 	return records{
 		there: map[aci.ExtEPG]desired.Record{}, due: map[aci.ExtEPG]bool{}, written: map[aci.ExtEPG]time.Time{},
 		synced: map[aci.ExtEPG]time.Time{}, present: map[aci.ExtEPG]map[netip.Prefix]struct{}{},
-		answers: map[aci.ExtEPG]string{}, tell: map[aci.ExtEPG][]note{},
+		asked: map[aci.ExtEPG]string{}, answers: map[aci.ExtEPG]string{}, tell: map[aci.ExtEPG][]note{},
 	}
 }
 
@@ -71,12 +72,16 @@ func (c *Controller) Recorded(e aci.ExtEPG, rec *desired.Record) {
 		c.records.there[e] = *rec
 		c.want.Remember(*rec)
 		c.remember(e, *rec)
+		if c.records.asked[e] = rec.Approved; rec.Approved == "" {
+			delete(c.records.asked, e)
+		}
 		c.approve(e, rec.Approved)
 		if was.Paused && !rec.Paused {
 			c.mark(c.have.Hold(e, false))
 		}
 	case had:
 		delete(c.records.there, e)
+		delete(c.records.asked, e)
 		t = c.want.Unremember(was)
 		if c.running {
 			c.mark(c.have.Unremember(e))
@@ -109,9 +114,10 @@ func (c *Controller) remember(e aci.ExtEPG, rec desired.Record) {
 	}
 }
 
-// recordLater makes the record of e be compared with what is so now, in a while.
+// recordLater makes the record of e be compared with what is so now, in a while. Before everything is
+// known nothing is recorded.
 func (c *Controller) recordLater(e aci.ExtEPG) {
-	if c.records.queue == nil || c.records.due[e] || e == (aci.ExtEPG{}) {
+	if c.records.queue == nil || !c.running || c.records.due[e] || e == (aci.ExtEPG{}) {
 		return
 	}
 	c.records.due[e] = true
@@ -251,7 +257,7 @@ func (c *Controller) statusOf(e aci.ExtEPG) desired.Status {
 		Desired: c.want.Count(e), Present: len(c.records.present[e]), Synced: c.records.synced[e],
 		Problems: c.conditions(e),
 	}
-	standing := slices.DeleteFunc(slices.Clone(st.Problems), func(q desired.Condition) bool { return remarks[q.Reason] })
+	standing := slices.DeleteFunc(slices.Clone(st.Problems), func(q desired.Condition) bool { return remark(q.Reason) })
 	_, exists := c.have.ExtEPG(e)
 	switch {
 	case len(standing) > 0:
@@ -269,8 +275,10 @@ func (c *Controller) statusOf(e aci.ExtEPG) desired.Status {
 	return st
 }
 
-// remarks are problems that do not stand in the way of an external EPG.
-var remarks = map[string]bool{desired.ReasonHostNetwork: true, desired.ReasonNotExposed: true} //nolint:gochecknoglobals // a constant
+// remark reports whether a problem does not stand in the way of its external EPG.
+func remark(reason string) bool {
+	return reason == desired.ReasonHostNetwork || reason == desired.ReasonNotExposed
+}
 
 // maxNamed is how many workloads a condition names.
 const maxNamed = 50

@@ -2,6 +2,8 @@ package controller_test
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -338,6 +340,41 @@ func TestTheEndRecordsWhatIsDue(t *testing.T) {
 		w.end()
 		if got := len(w.records); got != 30 {
 			t.Errorf("%d records", got)
+		}
+	})
+}
+
+// Before everything is known, what is recorded stays as it is.
+func TestRecordsAreNotWrittenOnPartialKnowledge(t *testing.T) {
+	bubble(t, options{}, func(w *world) {
+		w.theirs("a/net")
+		w.deploy("web", "a/web", "10.0.0.1")
+		w.deploy("net", "a/net")
+		w.sleep(10 * time.Second)
+		w.annotate("web", "{")
+		w.sleep(10 * time.Second)
+		web, net := w.record("a/web"), w.record("a/net")
+		w.end()
+		w.recorded = 0
+
+		w.connect()
+		w.sleep(time.Second)
+		w.remind(w.loop)
+		w.sleep(time.Minute) // Kubernetes takes its time
+		w.fault(failing("out-a"))
+		for _, r := range slices.SortedFunc(maps.Keys(w.objects), desired.Ref.Compare) {
+			w.loop.Fold(r, w.objects[r])
+		}
+		w.loop.Synced()
+		w.sleep(time.Minute) // and so does the APIC
+		if w.recorded != 0 || w.record("a/web") != web || w.record("a/net") != net {
+			t.Errorf("written %d times: %s and %s, want %s and %s", w.recorded, w.record("a/web"), w.record("a/net"), web, net)
+		}
+		w.sim.ClearFaults()
+		w.sleep(2 * time.Minute)
+		w.want("a/net:", "a/web*: 10.0.0.1*")
+		if w.record("a/web") != web || w.record("a/net") != net {
+			t.Errorf("in the end %s and %s, want %s and %s", w.record("a/web"), w.record("a/net"), web, net)
 		}
 	})
 }

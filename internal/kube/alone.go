@@ -3,66 +3,36 @@ package kube
 import (
 	"context"
 	"fmt"
-	"os"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/uuid"
-	coordinationv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/leaderelection"
-	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
-// LeaseName is the name of the Lease by which one of several replicas leads.
-const LeaseName = "aci-sync"
-
-// Leader returns who leads by the Lease in a namespace; "" when nobody does, or whoever did has not
-// renewed it for twice as long as it is good for.
-func Leader(ctx context.Context, cfg *rest.Config, namespace string) (string, error) {
-	client, err := coordinationv1.NewForConfig(cfg)
-	if err != nil {
-		return "", fmt.Errorf("client for the Lease: %w", err)
-	}
-	lease, err := client.Leases(namespace).Get(ctx, LeaseName, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
+// Leader returns who leads; "" when nobody does, or whoever did has not renewed the lease for twice
+// as long as it is good for.
+func (l *Lease) Leader(ctx context.Context) (string, error) {
+	r, _, err := l.Interface.Get(ctx)
+	switch {
+	case apierrors.IsNotFound(err):
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("read the lease %s: %w", l.Describe(), err)
+	case time.Since(r.RenewTime.Time) > 2*time.Duration(r.LeaseDurationSeconds)*time.Second:
 		return "", nil
 	}
-	if err != nil {
-		return "", fmt.Errorf("read Lease %s/%s: %w", namespace, LeaseName, err)
-	}
-	s := lease.Spec
-	if s.HolderIdentity == nil || *s.HolderIdentity == "" || s.RenewTime == nil || s.LeaseDurationSeconds == nil {
-		return "", nil
-	}
-	if time.Since(s.RenewTime.Time) > 2*time.Duration(*s.LeaseDurationSeconds)*time.Second {
-		return "", nil
-	}
-	return *s.HolderIdentity, nil
+	return r.HolderIdentity, nil
 }
 
-// Alone takes the Lease, runs f while it is held, and gives it up. It waits until whoever holds it
-// lets go; ctx bounds that. When the Lease is lost the context of f ends.
-func Alone(ctx context.Context, cfg *rest.Config, namespace string, f func(context.Context) error) error {
-	client, err := coordinationv1.NewForConfig(cfg)
-	if err != nil {
-		return fmt.Errorf("client for the Lease: %w", err)
-	}
-	host, err := os.Hostname()
-	if err != nil {
-		return err
-	}
-	lock := &resourcelock.LeaseLock{
-		LeaseMeta: metav1.ObjectMeta{Namespace: namespace, Name: LeaseName}, Client: client,
-		LockConfig: resourcelock.ResourceLockConfig{Identity: host + "_" + string(uuid.NewUUID())},
-	}
+// Alone takes the lease, runs f while it is held, and returns when f has; whoever calls it then
+// releases the lease. It waits until whoever holds it lets go; ctx bounds that. When the lease is
+// lost the context of f ends.
+func (l *Lease) Alone(ctx context.Context, f func(context.Context) error) error {
 	ctx, done := context.WithCancel(ctx)
 	defer done()
 	ended := make(chan error, 1)
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock: lock, LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: 2 * time.Second,
-		ReleaseOnCancel: true, Name: LeaseName,
+		Lock: l, LeaseDuration: LeaseDuration, RenewDeadline: RenewDeadline, RetryPeriod: RetryPeriod, Name: l.Describe(),
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(ctx context.Context) {
 				ended <- f(ctx)
@@ -75,10 +45,11 @@ func Alone(ctx context.Context, cfg *rest.Config, namespace string, f func(conte
 		return err
 	}
 	elector.Run(ctx)
-	select {
-	case err := <-ended:
-		return err
-	default:
-		return fmt.Errorf("the Lease %s/%s could not be had: %w", namespace, LeaseName, context.Cause(ctx))
+	l.mu.Lock()
+	had := l.ours
+	l.mu.Unlock()
+	if !had {
+		return fmt.Errorf("the lease %s could not be had: %w", l.Describe(), context.Cause(ctx))
 	}
+	return <-ended // f has begun, and its context has ended
 }

@@ -28,9 +28,12 @@ type Subnet struct {
 
 // ExtEPG is an l3extInstP. The attributes that aci-sync does not look at are not kept.
 type ExtEPG struct {
-	Annotation string
-	ExtMngdBy  string
-	Mark       Mark
+	Annotation   string
+	ExtMngdBy    string
+	Mark         Mark
+	VNID         string // of its VRF on leafs, attribute scope
+	ConfigSt     string
+	ConfigIssues string
 	// Revived: a POST of ours that meant to modify it made it.
 	Revived bool
 	// Judged: all of the EPG was read and nothing in it changed since. Only then Residue and
@@ -61,6 +64,8 @@ type State struct {
 	pending  map[netip.Prefix]int // prefix -> subnets with an expectation
 	reading  map[aci.DN]*reading
 	held     map[aci.ExtEPG]bool // paused by a record
+
+	leafFaults map[aci.ExtEPG][]aci.MO
 }
 
 type l3out struct {
@@ -77,6 +82,8 @@ type epg struct {
 	last      Last
 	recorded  bool // ours, as known before its mark went
 	contracts map[string]struct{}
+	faults    map[aci.DN]aci.MO          // raised at or below it
+	soaking   map[aci.DN]aci.MO          // those that may come to be raised, or are cleared
 	doubted   bool                       // what it holds must be read again before anything is decided
 	subnets   map[string]*Subnet         // by the ip as the APIC spells it
 	odd       map[netip.Prefix][]*Subnet // those that the APIC spells otherwise than we would
@@ -99,6 +106,8 @@ func NewState(o aci.Owner) *State {
 		pending:  map[netip.Prefix]int{},
 		reading:  map[aci.DN]*reading{},
 		held:     map[aci.ExtEPG]bool{},
+
+		leafFaults: map[aci.ExtEPG][]aci.MO{},
 	}
 }
 

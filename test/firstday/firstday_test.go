@@ -14,15 +14,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/haystacknetworks/aci-sync/api/v1alpha1"
-	"github.com/haystacknetworks/aci-sync/charts"
 	"github.com/haystacknetworks/aci-sync/internal/apicsim"
 	"github.com/haystacknetworks/aci-sync/internal/lab"
 )
@@ -98,16 +95,6 @@ func TestFirstDay(t *testing.T) {
 	stale := furnish(t, l, sim)
 	before := sim.Dump(epgDN)
 	term := newTerminal(t, l, here)
-	t.Run("without the definition it runs and warns", func(t *testing.T) {
-		if err := term.withoutDefinition(); err != nil {
-			t.Fatal(err)
-		}
-	})
-	t.Run("with an older definition it does not start", func(t *testing.T) {
-		if err := term.withOlderDefinition(l); err != nil {
-			t.Fatal(err)
-		}
-	})
 	for i := range steps {
 		if err := term.play(&steps[i]); err != nil {
 			t.Fatalf("%s:%d: %s: %v", page, steps[i].line, steps[i].command, err)
@@ -285,49 +272,6 @@ func (term *terminal) play(s *step) error {
 
 // pause is between two looks.
 func pause() { <-time.After(200 * time.Millisecond) }
-
-// login is what the page exports, for what comes before it.
-const login = "export ACI_APIC=apic1.example.com ACI_CA_FILE=/etc/ssl/apic-ca.pem ACI_USERNAME=aci-sync ACI_PASSWORD_FILE=/run/secrets/apic-password; "
-
-// install is the command that aci-sync names, word by word, when the definition is missing or old.
-const install = "aci-sync crds | kubectl apply --server-side -f -"
-
-// withoutDefinition runs aci-sync in a cluster that cannot hold ExternalEPGs.
-func (term *terminal) withoutDefinition() error {
-	s := step{command: "aci-sync run", shown: "...\ntime=2026-11-24T09:59:31.131Z level=INFO msg=\"in control\" sub=0 subnets=0\n", interrupted: true}
-	s.after = "time=2026-11-24T09:59:31.131Z level=INFO msg=stopped\n"
-	if _, code, err := term.shell(login); err != nil || code != 0 {
-		return fmt.Errorf("exit code %d: %w", code, err)
-	}
-	defer os.Remove(filepath.Join(term.dir, "env")) // the page says it again
-	if err := term.start(&s); err != nil {
-		return err
-	}
-	log := term.process.out.String()
-	if !strings.Contains(log, "level=WARN msg=\"without ExternalEPG objects nothing is remembered across a restart\"") || !strings.Contains(log, install) {
-		return fmt.Errorf("it does not warn:\n%s", log)
-	}
-	return term.end(&s)
-}
-
-// withOlderDefinition begins with the definition of a version that knew less.
-func (term *terminal) withOlderDefinition(l *lab.Lab) error {
-	now := fmt.Sprintf("%s: %q", v1alpha1.SchemaAnnotation, strconv.Itoa(v1alpha1.Schema))
-	old := strings.Replace(string(charts.CRDs), now, v1alpha1.SchemaAnnotation+`: "0"`, 1)
-	if old == string(charts.CRDs) {
-		return fmt.Errorf("the definition does not say %s", now)
-	}
-	if err := l.Apply(term.t.Context(), old, "--server-side"); err != nil {
-		return err
-	}
-	defer os.Remove(filepath.Join(term.dir, "env"))
-	out, code, err := term.shell(login + "aci-sync run")
-	if err == nil && (code != 1 || strings.Count(out, "\n") != 1 ||
-		!strings.HasSuffix(out, "is older than this aci-sync; update it with: "+install+"\n")) {
-		err = fmt.Errorf("exit code %d\n%s", code, out)
-	}
-	return err
-}
 
 // looks reports whether a command changes nothing, so that it may be repeated.
 func looks(command string) bool {

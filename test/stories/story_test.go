@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,7 +23,7 @@ import (
 )
 
 const (
-	ourUser   = "aci-sync" // as whom aci-sync logs in
+	ourUser   = "aci-sync" // as whom aci-sync logs in, unless it may be elected
 	otherUser = "netops"   // as whom the story does, to change and to assert
 	password  = "s3cret-of-the-story"
 )
@@ -52,6 +53,7 @@ type story struct {
 
 	sim         *apicsim.Sim
 	wire        *wire
+	link        *link // nil before it is used
 	caFile      string
 	fingerprint string // of the certificate
 	netops      *foreigner
@@ -125,11 +127,12 @@ func (s *story) told(text string) string {
 
 func (s *story) startAPIC(modifyCreates bool) error {
 	s.sim = apicsim.New(apicsim.Options{
-		Users: []apicsim.User{
-			{Name: ourUser, Password: password},
-			{Name: otherUser, Certificates: map[string]*rsa.PublicKey{"story": &shared.key.PublicKey}},
-		},
+		Users: append(electedUsers(),
+			apicsim.User{Name: ourUser, Password: password},
+			apicsim.User{Name: otherUser, Certificates: map[string]*rsa.PublicKey{"story": &shared.key.PublicKey}},
+		),
 		ModifyCreates: modifyCreates,
+		Leafs:         []int{101, 102},
 	})
 	s.t.Cleanup(s.sim.Close)
 	if err := s.sim.Seed([]byte(s.own(fabric))); err != nil {
@@ -157,6 +160,7 @@ func (s *story) end() {
 	s.wire.release()
 	for _, p := range s.procs {
 		if p.running() {
+			_ = p.cmd.Process.Signal(syscall.SIGCONT)
 			if err := p.stop(exitWithin); err != nil {
 				s.t.Errorf("at the end of the story: %v", err)
 			}
@@ -213,6 +217,8 @@ func verbs() map[string]verb {
 		"arrival":    arrivalVerb,
 		"writes":     writesVerb,
 		"wrote":      wroteVerb,
+		"leaders":    leadersVerb,
+		"link":       linkVerb,
 		"law":        lawVerb,
 		"eventually": eventuallyVerb,
 		"always":     alwaysVerb,
