@@ -216,7 +216,7 @@ var layers = []layer{
 	{
 		pkg:  "test/bench",
 		why:  "what the built program costs, seen from outside: of ours it imports what stands around that",
-		ours: []string{"internal/apicsim", "internal/lab"},
+		ours: []string{"charts", "internal/apicsim", "internal/lab"},
 		others: []string{
 			"golang.org/x/sync/errgroup", // many requests at once, and the first error
 			"k8s.io/api",
