@@ -177,7 +177,7 @@ func furnish(t *testing.T, l *lab.Lab, sim *apicsim.Sim) (stale string) {
 	kubectl("wait", "--for=jsonpath={.status.loadBalancer.ingress[0].ip}", "service/mcast", "--timeout=60s")
 	stale = "10.99.0.7/32"
 	byHand := []string{stale}
-	for _, ip := range strings.Fields(kubectl("get", "pods", "-o", "jsonpath={.items[*].status.podIP}")) {
+	for ip := range strings.FieldsSeq(kubectl("get", "pods", "-o", "jsonpath={.items[*].status.podIP}")) {
 		byHand = append(byHand, ip+"/32")
 	}
 	if len(byHand) != 3 {

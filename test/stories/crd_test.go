@@ -46,7 +46,7 @@ func TestDefinitionOfExternalEPG(t *testing.T) {
 	// Outside a cluster it warns, and runs without the durable promises.
 	must(s.start("sync", true, nil, nil))
 	must(s.procs["sync"].logged([]string{"nothing is remembered across a restart.*" + regexp.QuoteMeta(install), "1"}))
-	must(s.procs["sync"].stop(exitWithin))
+	must(s.procs["sync"].stop())
 
 	// An old one stops the start, with one line that says what to do.
 	old := strings.Replace(string(charts.CRDs), `aci.haystacknetworks.com/schema: "1"`, `aci.haystacknetworks.com/schema: "0"`, 1)
@@ -69,6 +69,6 @@ func TestDefinitionOfExternalEPG(t *testing.T) {
 	}
 	must(s.start("sync", true, nil, nil))
 	must(s.procs["sync"].logged([]string{"nothing is remembered", "0"}))
-	must(s.procs["sync"].stop(exitWithin))
+	must(s.procs["sync"].stop())
 	s.checkLaws()
 }

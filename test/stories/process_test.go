@@ -80,11 +80,11 @@ func (p *process) wait(d time.Duration) error {
 	}
 }
 
-func (p *process) stop(d time.Duration) error {
+func (p *process) stop() error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
-	return p.wait(d)
+	return p.wait(exitWithin)
 }
 
 // acisyncVerb starts and stops aci-sync, and looks at it:
@@ -145,7 +145,7 @@ func acisyncVerb(s *story, ts *testscript.TestScript, args []string) error {
 	switch do {
 	case "stop":
 		start := time.Now()
-		err := p.stop(exitWithin)
+		err := p.stop()
 		ts.Logf("# stopped within %v", time.Since(start).Round(time.Millisecond))
 		return err
 	case "term":

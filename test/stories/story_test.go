@@ -163,7 +163,7 @@ func (s *story) end() {
 	for _, p := range s.procs {
 		if p.running() {
 			_ = p.cmd.Process.Signal(syscall.SIGCONT)
-			if err := p.stop(exitWithin); err != nil {
+			if err := p.stop(); err != nil {
 				s.t.Errorf("at the end of the story: %v", err)
 			}
 		}
