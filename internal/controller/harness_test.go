@@ -141,6 +141,14 @@ func start(t *testing.T, o options) *world {
 	return w
 }
 
+// vrf is the VRF of l; an L3Out that a test made itself has one of its own.
+func (w *world) vrf(l aci.L3Out) string {
+	if vrf, ok := w.opts.vrfs[l.Name]; ok {
+		return vrf
+	}
+	return string(l.DN())
+}
+
 // serve lets the simulator answer and watches over two laws: one writer per VRF, and no
 // address of ours in two EPGs of a VRF.
 func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
@@ -156,7 +164,7 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 		w.sim.ServeHTTP(rw, r)
 		return
 	}
-	vrf := w.opts.vrfs[l.Name]
+	vrf := w.vrf(l)
 	w.mu.Lock()
 	if w.flying[vrf]++; w.flying[vrf] > 1 {
 		w.broken = append(w.broken, "two POSTs at a time to VRF "+vrf)
@@ -223,9 +231,9 @@ func (w *world) checkUnique() {
 		if !ok || !isSubnet || !strings.Contains(mark, `value="`+string(owner)+` `) {
 			continue
 		}
-		key := w.opts.vrfs[e.L3Out.Name] + " " + ip
+		key := w.vrf(e.L3Out) + " " + ip
 		if other, twice := at[key]; twice {
-			w.broken = append(w.broken, fmt.Sprintf("%s of VRF %s is in %s and %s at %s", ip, w.opts.vrfs[e.L3Out.Name], other, e, clock()))
+			w.broken = append(w.broken, fmt.Sprintf("%s of VRF %s is in %s and %s at %s", ip, w.vrf(e.L3Out), other, e, clock()))
 		}
 		at[key] = e
 	}
