@@ -20,9 +20,8 @@ const (
 	ClassRsCons        = "fvRsCons"
 	ClassRsCustQosPol  = "fvRsCustQosPol"
 	ClassRsNode        = "l3extRsNodeL3OutAtt" // of an L3Out: that it is on a node
-	ClassFault         = "faultInst"
+	ClassFaultInst     = "faultInst"
 	ClassFaultDelegate = "faultDelegate" // a fault of another object, shown at the one that caused it
-	ClassHealth        = "healthInst"
 )
 
 // Values of the attribute status.

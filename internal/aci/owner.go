@@ -33,7 +33,19 @@ func (o Owner) Mark(d DN) string { return string(o) + " " + string(d) }
 
 // Annotation is what aci-sync writes into the attribute annotation at creation: a hint for
 // people and events, never proof of ownership, because other orchestrators rewrite it.
-func (o Owner) Annotation() string { return "orchestrator:aci-sync:" + string(o) }
+func (o Owner) Annotation() string { return annotationOf + string(o) }
+
+const annotationOf = "orchestrator:aci-sync:"
+
+// AnnotatedBy is the cluster that the attribute annotation names as the maker of an object; ""
+// when it names none.
+func AnnotatedBy(annotation string) Owner {
+	who, ok := strings.CutPrefix(annotation, annotationOf)
+	if !ok || !ownerRule.MatchString(who) {
+		return ""
+	}
+	return Owner(who)
+}
 
 // MarkedBy reads the cluster that the mark value claims for the object d; "" when the
 // value is no mark of d, such as a copy.

@@ -31,6 +31,14 @@ func TestOwner_marks(t *testing.T) {
 			t.Errorf("%s: %q is a mark of %q", name, value, got)
 		}
 	}
+	if got := aci.AnnotatedBy(o.Annotation()); got != o {
+		t.Errorf("own annotation is of %q", got)
+	}
+	for _, value := range []string{"", "orchestrator:aci-sync", "orchestrator:aci-sync:", "orchestrator:aci-sync:a b", "orchestrator:terraform", o.Annotation() + "/x"} {
+		if got := aci.AnnotatedBy(value); got != "" {
+			t.Errorf("%q names %q", value, got)
+		}
+	}
 	for _, s := range []string{"", "a b", "a/b", strings.Repeat("x", 64)} {
 		if o, err := aci.ParseOwner(s); err == nil {
 			t.Errorf("%q is the owner %q", s, o)

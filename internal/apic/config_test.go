@@ -162,7 +162,7 @@ func TestSecrets_stay_secret(t *testing.T) {
 		w.serve("apic1", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			switch {
 			case r.URL.Path == "/api/aaaLogin.json" || r.URL.Path == "/api/aaaRefresh.json":
-				_, _ = rw.Write([]byte(`{"imdata":[{"aaaLogin":{"attributes":{"token":"` + token + `","refreshTimeoutSeconds":"60"}}}]}`))
+				_, _ = rw.Write([]byte(`{"imdata":[{"aaaLogin":{"attributes":{"token":"` + token + `","refreshTimeoutSeconds":"60","version":"6.0(9c)"}}}]}`))
 			case strings.HasPrefix(r.URL.Path, "/socket"):
 				switch bad++; bad % 3 {
 				case 0:

@@ -125,8 +125,8 @@ func FuzzDispatch(f *testing.F) {
 				t.Errorf("a %v with %d objects", u.Kind, len(u.Objects))
 			}
 			for _, m := range u.Objects {
-				if m.Children != nil || (u.Root == aci.Topology) != (m.Class == aci.ClassFault) ||
-					u.Root != aci.Topology && !m.DN.Within(u.Root) {
+				_, below := aci.L3OutOf(m.DN)
+				if m.Children != nil || below != (u.Root != aci.Topology) || below && !m.DN.Within(u.Root) || !below && m.Class != aci.ClassFaultInst {
 					t.Errorf("%s below %s, children %v", m.DN, u.Root, m.Children)
 				}
 			}

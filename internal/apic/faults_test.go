@@ -2,6 +2,7 @@ package apic_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -17,13 +18,19 @@ const (
 	ofWeb  = "topology/pod-1/node-101/local/svc-policyelem-id-0/uni/epp/rtd-[uni/tn-prod/out-wan/instP-web]/nwissues/fault-F0467"
 )
 
+// seed lets the fabric itself set attributes, written as `"k":"v"`, of the fault dn.
+func seed(t *testing.T, s *apicsim.Sim, dn, attrs string) {
+	t.Helper()
+	if err := s.Seed(fmt.Appendf(nil, `{"faultInst":{"attributes":{"dn":%q,%s}}}`, dn, attrs)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // raise raises the faults at dns.
 func raise(t *testing.T, s *apicsim.Sim, dns ...string) {
 	t.Helper()
 	for _, dn := range dns {
-		if err := s.RaiseFault(dn, nil); err != nil {
-			t.Fatal(err)
-		}
+		seed(t, s, dn, `"lc":"raised","severity":"minor"`)
 	}
 }
 
@@ -31,7 +38,7 @@ func TestReadFaults_on_the_wire(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s := w.start(apicsim.Options{Leafs: []int{101}}, apic.Options{})
 		subnet(w, s, "10.0.0.1/32", "")
-		raise(t, s, ofLeaf, ofWeb, string(wan.DN())+"/fault-F1020") // the last is not asked for
+		raise(t, s, ofLeaf, ofWeb, string(web.DN())+"/fault-F3941") // the last is not asked for
 		time.Sleep(time.Second)
 		w.requests()
 		for range 2 { // the second time it is subscribed to already
@@ -62,9 +69,8 @@ func TestFaults_arrive_as_they_happen(t *testing.T) {
 		}
 		subnet(w, s, "10.0.0.1/32", "")
 		raise(t, s, ofLeaf)
-		if err := s.ClearFault(ofLeaf); err != nil {
-			t.Fatal(err)
-		}
+		seed(t, s, ofLeaf, `"lc":"retaining","severity":"cleared"`)
+		seed(t, s, ofLeaf, `"status":"deleted"`)
 		var got []string
 		for len(got) < 3 {
 			u := w.update()

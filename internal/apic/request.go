@@ -125,8 +125,13 @@ func sessionRefused(err error) bool {
 	return ok && e.Status == http.StatusForbidden
 }
 
-// send is one request of the session s with a decoded answer.
+// send is one request of the session s with a decoded answer. A member that is too old is not
+// written to, whoever asks for it: it may have taken over a moment ago.
 func (c *Client) send(ctx context.Context, s *session, r request) (rep aci.Reply, err error) {
+	if r.op == "post" && aci.TooOld(s.said.Version) {
+		return rep, fmt.Errorf("%s: the APIC is too old to be written to: release %s, and %s is needed",
+			r, s.said.Version, aci.MinVersion)
+	}
 	err = c.exchange(ctx, s.member, s, r, func(status int, body io.Reader) error {
 		rep, err = decode(r, status, body)
 		return err
@@ -232,15 +237,17 @@ func (c *Client) exchange(
 		req.Header.Set("Cookie", "APIC-cookie="+string(s.token))
 	}
 
-	start, status := time.Now(), 0
+	start, status, sent := time.Now(), 0, true
 	defer func() {
-		if c.opts.OnRequest != nil {
+		if c.opts.OnRequest != nil && sent {
 			c.opts.OnRequest(r.op, status, time.Since(start))
 		}
 	}()
 	resp, err := c.http.Do(req)
 	if err != nil {
-		if why := context.Cause(ctx); why == nil || errors.Is(why, errTimeout) {
+		ours, held := errors.AsType[*withheld](err)
+		sent = !held || ours.cut
+		if why := context.Cause(ctx); !held && (why == nil || errors.Is(why, errTimeout)) {
 			c.judge(member, s, 0)
 		}
 		return fmt.Errorf("%s: %w", r, cause(ctx, bare(err)))
@@ -287,12 +294,13 @@ func cause(ctx context.Context, err error) error {
 
 // Post sends mo to be merged below the object under. Success means that the APIC took the
 // request; what it made of it is for events and reads to say. Nothing is assumed of a
-// request whose answer was lost.
+// request whose answer was lost. An APIC older than aci.MinVersion is asked nothing; that is an
+// error.
 //
 // It returns an *aci.Error for every refusal, and aci.ErrSession as well when no session
 // could be had. The only repetition is that after a renewed session, for which the APIC
-// did not look at the body. When ctx ends, a request that was sent has 2 s to be answered, and
-// none is begun.
+// did not look at the body. When ctx ends or Options.Gate closes, a request that was sent has 2 s
+// to be answered, and none is begun.
 //
 // Source: apic-rest.md 3.1; 202 is a slow transaction that clients take for a success (3.3).
 func (c *Client) Post(ctx context.Context, under aci.DN, mo aci.MO) error {

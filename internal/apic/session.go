@@ -34,8 +34,8 @@ type session struct {
 	refreshed time.Time     // when the token was made
 	lifetime  time.Duration // of the token
 
-	version string
-	domains []string
+	said aci.Login
+	node aci.DN // of the member, such as "topology/pod-1/node-1"; empty when it did not say
 }
 
 // over reports whether the APIC is known to refuse s.
@@ -200,8 +200,44 @@ func (c *Client) authenticate(ctx context.Context, member *url.URL, password aci
 		return nil, fmt.Errorf("login: %w", err)
 	}
 	s := &session{member: member, start: time.Now()}
-	return s, c.token(ctx, s, nil, request{op: "login", path: loginPath, body: body})
+	if err := c.token(ctx, s, nil, request{op: "login", path: loginPath, body: body}); err != nil {
+		return nil, err
+	}
+	if _, known := aci.ParseVersion(s.said.Version); !known {
+		c.askVersion(ctx, s)
+	}
+	return s, nil
 }
+
+// versionTimeout bounds the question for the version, which holds up a login.
+const versionTimeout = 10 * time.Second
+
+// askVersion asks for the version of the APIC when the login does not tell it. Without an answer
+// it stays unknown.
+//
+// Source: apic-rest.md 7, and 1.1 for the attribute node of a login. unverified: that a user
+// with rights to one tenant only is shown nothing, instead of being refused.
+func (c *Client) askVersion(ctx context.Context, s *session) {
+	ctx, cancel := context.WithTimeoutCause(ctx, versionTimeout, errVersion)
+	defer cancel()
+	rep, err := c.send(ctx, s, request{op: "version", path: "/api/class/firmwareCtrlrRunning.json"})
+	if err != nil {
+		c.log.Debug("apic version not told", "apic", s.member.Host, "err", err)
+		return
+	}
+	var oldest *aci.Version // of the cluster, when it is not known which of its members this is
+	for _, m := range rep.Objects {
+		v, ok := aci.ParseVersion(m.Attrs["version"])
+		if here := s.node != "" && m.DN.Within(s.node); ok && (here || oldest == nil || v.Compare(*oldest) < 0) {
+			oldest, s.said.Version = &v, m.Attrs["version"]
+			if here {
+				return
+			}
+		}
+	}
+}
+
+var errVersion = fmt.Errorf("no answer about the version within %v: %w", versionTimeout, context.DeadlineExceeded)
 
 // refresh returns s with a new token. It has the signature of logIn, for replace.
 //
@@ -217,8 +253,8 @@ func (c *Client) refresh(ctx context.Context, old *session) (*session, error) {
 	return &s, nil
 }
 
-// token sends r and fills s from the answer. All numbers are read; those that a refresh
-// leaves out stay.
+// token sends r and fills s from the answer. All of it is read; what a refresh leaves out
+// stays.
 func (c *Client) token(ctx context.Context, s, with *session, r request) error {
 	sent := time.Now()
 	var rep aci.Reply
@@ -243,19 +279,14 @@ func (c *Client) token(ctx context.Context, s, with *session, r request) error {
 	if s.lifetime == 0 {
 		return fmt.Errorf("%s: the answer holds no refreshTimeoutSeconds", r)
 	}
+	s.said = s.said.Update(aci.ParseLogin(mo))
 	if with != nil {
 		return nil
 	}
 	if d, ok := seconds(mo.Attrs["maximumLifetimeSeconds"]); ok && d > 0 {
 		s.end = s.start.Add(d)
 	}
-	s.version = mo.Attrs["version"]
-	for _, child := range mo.Children {
-		if name := child.Attrs["name"]; child.Class == "aaaUserDomain" && name != "" {
-			s.domains = append(s.domains, name)
-		}
-	}
-	slices.Sort(s.domains)
+	s.node = aci.DN(mo.Attrs["node"])
 	return nil
 }
 

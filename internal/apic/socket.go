@@ -261,11 +261,11 @@ func (c *Client) dispatch(data []byte) {
 
 // about is the root of the update that tells of m; "" when nothing that can be subscribed to does.
 func about(m aci.MO) aci.DN {
-	if m.Class == aci.ClassFault {
-		return aci.Topology
-	}
 	if l, ok := aci.L3OutOf(m.DN); ok {
 		return l.DN()
+	}
+	if m.Class == aci.ClassFaultInst {
+		return aci.Topology
 	}
 	return ""
 }

@@ -74,9 +74,10 @@ type subscription struct {
 }
 
 // Read reads everything of l that aci-sync knows: l3extOut, l3extRsEctx, l3extInstP,
-// l3extSubnet, fvRsProv, fvRsCons, l3extRsNodeL3OutAtt and tagAnnotation. Unless there is
-// one, it makes a subscription first, so that what changes while it reads arrives on
-// Updates. No objects mean that l does not exist; its creation is announced all the same.
+// l3extSubnet, fvRsProv, fvRsCons, l3extRsNodeL3OutAtt, tagAnnotation, faultInst and
+// faultDelegate. Unless there is one, it makes a subscription first, so that what changes
+// while it reads arrives on Updates. No objects mean that l does not exist; its creation is
+// announced all the same.
 //
 // A subscription that is lost while Read is under way is an error, and a Gap. An answer
 // that contradicts itself is an error. It needs Run unless Options.ReadOnce, and waits up
@@ -88,7 +89,8 @@ func (c *Client) Read(ctx context.Context, l aci.L3Out) (aci.Update, error) {
 }
 
 // ReadFaults reads the faults by which leafs say that they have not programmed what they were
-// told: F0467 of external EPGs, and F3544 and F3545 of a leaf as a whole. It subscribes to them as
+// told: F0467 of external EPGs, which may or may not be delegated to what Read reads, and F3544
+// and F3545 of a leaf as a whole, which are not. It subscribes to them as
 // Read does to an L3Out; the Root of what comes of it is aci.Topology. Of what the user may not
 // read the APIC says nothing, or refuses it with 403.
 //
@@ -101,7 +103,7 @@ func (c *Client) ReadFaults(ctx context.Context) (aci.Update, error) {
 	t := faults()
 	return c.readSubscribed(ctx, t, func() ([]aci.MO, error) {
 		r := request{op: "read", dn: t.root, path: t.path}
-		objects, err := c.readPages(ctx, r, aci.ClassFault, t.params...)
+		objects, err := c.readPages(ctx, r, aci.ClassFaultInst, t.params...)
 		if err != nil {
 			return nil, err
 		}
@@ -111,7 +113,7 @@ func (c *Client) ReadFaults(ctx context.Context) (aci.Update, error) {
 
 // faults is the topic of ReadFaults.
 func faults() topic {
-	return topic{aci.Topology, "/api/class/" + aci.ClassFault + ".json", []string{
+	return topic{aci.Topology, "/api/class/" + aci.ClassFaultInst + ".json", []string{
 		`query-target-filter=or(and(eq(faultInst.code,"F0467"),wcard(faultInst.dn,"uni/epp/rtd")),` +
 			`eq(faultInst.code,"F3544"),eq(faultInst.code,"F3545"))`,
 	}}

@@ -1,12 +1,9 @@
 package apicsim
 
 import (
-	"cmp"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/haystacknetworks/aci-sync/internal/aci"
 )
@@ -20,20 +17,21 @@ type claim struct {
 // conflicts knows which external EPGs claim the same prefix in a VRF. The APIC accepts
 // that; leafs program one of them and raise F0467 for the others.
 //
-// Source: apic-rest.md 4.3. The EPG that came first wins until Sim.ReloadLeafs. unverified: that 0.0.0.0/0 and ::/0 never collide.
+// Source: apic-rest.md 4.3. The EPG that came first wins, until Sim.ReloadLeafs. unverified: that 0.0.0.0/0 and ::/0 never collide. See f0467.go
+// for the faults.
 type conflicts struct {
 	filed map[*node]claim   // subnet with import-security -> where it is in by
 	by    map[claim][]*node // its subnets, oldest first
-	lost  map[claim][]*node // the external EPGs that lose it
+	lost  map[claim][]*node // the external EPGs that lose it, were they all on one leaf
 	seen  int               // claims that came to be lost, ever
-	sync  bool              // a timer for faults is set
 
-	byHand map[string]bool // DNs of the faults that RaiseFault made
+	raised map[string]bool // DNs of the faults that this made, and has not taken away
+	timer  bool            // leafs will look before long
 }
 
 func newConflicts() *conflicts {
 	return &conflicts{
-		filed: map[*node]claim{}, by: map[claim][]*node{}, lost: map[claim][]*node{}, byHand: map[string]bool{},
+		filed: map[*node]claim{}, by: map[claim][]*node{}, lost: map[claim][]*node{}, raised: map[string]bool{},
 	}
 }
 
@@ -42,8 +40,11 @@ func newConflicts() *conflicts {
 func (t *tx) collide() {
 	k := t.s.conflicts
 	touched := map[claim]bool{}
+	moved := false // an L3Out, to or from a leaf
 	for _, c := range t.changes {
 		switch c.n.class.name {
+		case "l3extRsNodeL3OutAtt":
+			moved = moved || c.op != modified
 		case aci.ClassSubnet:
 			k.file(c.n, c.op == deleted, touched)
 		case aci.ClassExtEPG:
@@ -57,7 +58,7 @@ func (t *tx) collide() {
 	for c := range touched {
 		k.judge(c)
 	}
-	if len(touched) > 0 {
+	if len(touched) > 0 || moved {
 		(*t.s.members)[0].faultsLater()
 	}
 }
@@ -111,120 +112,4 @@ func (k *conflicts) judge(c claim) {
 	} else {
 		k.lost[c] = losers
 	}
-}
-
-// verdicts returns the claim that each losing EPG is told about: the first of those it lost.
-func (k *conflicts) verdicts() map[*node]claim {
-	worst := map[*node]claim{}
-	for c, losers := range k.lost {
-		for _, epg := range losers {
-			if w, had := worst[epg]; !had || cmp.Or(cmp.Compare(c.vnid, w.vnid), c.prefix.Compare(w.prefix)) < 0 {
-				worst[epg] = c
-			}
-		}
-	}
-	return worst
-}
-
-// faultsLater lets the leafs notice after a while.
-func (s *Sim) faultsLater() {
-	if len(s.opts.Leafs) == 0 || s.conflicts.sync || s.opts.DeployDelay < 0 {
-		return
-	}
-	s.conflicts.sync = true
-	s.after(s.opts.DeployDelay, func() {
-		s.conflicts.sync = false
-		if s.moveFaults() {
-			s.faultsLater()
-		}
-	})
-}
-
-// moveFaults brings each fault one step on: created as soaking, raised, cleared, deleted.
-// It reports whether a step is left. Source: apic-rest.md 6.2.
-func (s *Sim) moveFaults() (more bool) {
-	want := map[string]string{} // DN of the fault -> what it says
-	for epg, c := range s.conflicts.verdicts() {
-		for _, leaf := range s.opts.Leafs {
-			dn := fmt.Sprintf("topology/pod-1/node-%d/local/svc-policyelem-id-0/uni/epp/rtd-[%s]/nwissues/fault-F0467",
-				leaf, epg.dn)
-			want[dn] = fmt.Sprintf("prefix-entry-already-in-use: Prefix entry sys/ctx-[vxlan-%s]/pfx-[%s] is in use;",
-				c.vnid, c.prefix)
-		}
-	}
-	t := s.begin()
-	for _, n := range slices.Clone(s.fabric.byClass[schema["faultInst"]]) {
-		what, stays := want[n.dn]
-		delete(want, n.dn)
-		if s.conflicts.byHand[n.dn] {
-			continue
-		}
-		switch lc := n.attr("lc"); {
-		case stays && lc != "raised":
-			t.describe(n, what)
-			t.transit(n, "raised", "minor")
-			more = more || lc == "retaining"
-		case stays:
-			t.describe(n, what)
-		case lc == "retaining":
-			t.dropFault(n)
-		default:
-			t.transit(n, "retaining", "cleared")
-			more = true
-		}
-	}
-	for dn, what := range want {
-		n := t.makePath(dn)
-		if n == nil {
-			continue
-		}
-		t.describe(n, what)
-		n.attrs[n.class.find("created")] = time.Now().Format(stampLayout)
-		t.transit(n, "soaking", "minor")
-		more = true
-	}
-	slices.SortStableFunc(t.changes, func(a, b *change) int { return strings.Compare(a.n.dn, b.n.dn) })
-	t.commit()
-	return more
-}
-
-// makePath creates the object at dn and all that is missing above it.
-func (t *tx) makePath(dn string) *node {
-	p, err := parsePath(dn)
-	if err != nil {
-		return nil
-	}
-	n := t.s.fabric.top
-	for i, rn := range p.rns {
-		k := n.children[rn]
-		if k == nil {
-			k = t.create(n, p.classes[i], rn, strings.TrimPrefix(n.dn+"/"+rn, "/"))
-		}
-		n = k
-	}
-	return n
-}
-
-// describe words the fault as faultInst_F0467_full_attributes.json does.
-func (t *tx) describe(n *node, what string) {
-	epg := n.parent.parent.attr("defDn")
-	t.set(n, n.class.find("descr"),
-		"Configuration failed for "+epg+" due to Prefix Entry Already Used in Another EPG, debug message: "+what)
-	t.set(n, n.class.find("changeSet"),
-		"configQual:prefix-entry-already-in-use, configSt:failed-to-apply, debugMessage:"+what+", temporaryError:no")
-}
-
-// dropFault deletes a fault, with what was made to bear it and bears no other.
-func (t *tx) dropFault(n *node) {
-	for n.parent.class.phantom && len(n.parent.children) == 1 {
-		n = n.parent
-	}
-	t.drop(n)
-}
-
-func (t *tx) transit(n *node, lc, severity string) {
-	t.set(n, n.class.find("prevSeverity"), n.attr("severity"))
-	t.set(n, n.class.find("severity"), severity)
-	t.set(n, n.class.find("lc"), lc)
-	t.set(n, n.class.find("lastTransition"), time.Now().Format(stampLayout))
 }

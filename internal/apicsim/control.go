@@ -2,7 +2,6 @@ package apicsim
 
 import (
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -18,13 +17,12 @@ import (
 //	DELETE /faults                  disarm all
 //	POST   /mo/{dn}                 write a body, as Post
 //	DELETE /mo/{dn}                 delete, as Delete
-//	POST   /raise/{dn}              raise a faultInst, as RaiseFault; the body is its attributes, as JSON, or empty
-//	POST   /clear/{dn}              end it, as ClearFault
-//	POST   /state/{dn}              set what only the APIC sets, as SetState; the body is attributes, as JSON
+//	POST   /seed                    write bodies as the fabric itself, as Seed
 //	POST   /leafs/reload            as ReloadLeafs
 //	GET    /dump/{dn}               the tree, as Dump
 //	GET    /requests?after=0        the request log, one JSON object a line
 //	GET    /stats                   counts
+//	       /node/{id}/…             all that with another member of the cluster: 1 is the first
 func (s *Sim) Control() http.Handler {
 	mux := http.NewServeMux()
 	done := func(w http.ResponseWriter, err error) {
@@ -71,20 +69,10 @@ func (s *Sim) Control() http.Handler {
 	mux.HandleFunc("DELETE /mo/{dn...}", func(w http.ResponseWriter, r *http.Request) {
 		done(w, s.Delete(r.PathValue("dn")))
 	})
-	mux.HandleFunc("POST /raise/{dn...}", func(w http.ResponseWriter, r *http.Request) {
-		attrs, err := attributes(w, r)
+	mux.HandleFunc("POST /seed", func(w http.ResponseWriter, r *http.Request) {
+		bodies, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 		if err == nil {
-			err = s.RaiseFault(r.PathValue("dn"), attrs)
-		}
-		done(w, err)
-	})
-	mux.HandleFunc("POST /clear/{dn...}", func(w http.ResponseWriter, r *http.Request) {
-		done(w, s.ClearFault(r.PathValue("dn")))
-	})
-	mux.HandleFunc("POST /state/{dn...}", func(w http.ResponseWriter, r *http.Request) {
-		attrs, err := attributes(w, r)
-		if err == nil {
-			err = s.SetState(r.PathValue("dn"), attrs)
+			err = s.Seed(bodies)
 		}
 		done(w, err)
 	})
@@ -111,17 +99,27 @@ func (s *Sim) Control() http.Handler {
 	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(s.Stats())
 	})
+	mux.HandleFunc("/node/{id}/{rest...}", func(w http.ResponseWriter, r *http.Request) {
+		id := r.PathValue("id")
+		m := s.memberByID(id)
+		if m == nil {
+			http.Error(w, "no member "+id, http.StatusNotFound)
+			return
+		}
+		http.StripPrefix("/node/"+id, m.Control()).ServeHTTP(w, r)
+	})
 	return mux
 }
 
-// attributes reads a body of attributes; an empty one is none.
-func attributes(w http.ResponseWriter, r *http.Request) (map[string]string, error) {
-	var attrs map[string]string
-	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&attrs)
-	if errors.Is(err, io.EOF) {
-		err = nil
+func (s *Sim) memberByID(id string) *Sim {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range *s.members {
+		if strconv.Itoa(m.id) == id {
+			return m
+		}
 	}
-	return attrs, err
+	return nil
 }
 
 func number(r *http.Request, name string, otherwise int) (int, error) {

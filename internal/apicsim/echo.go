@@ -46,7 +46,7 @@ func (t *tx) echo(at path, full bool) ([]byte, int) {
 		kids = append(kids, deletedBelow[n]...)
 		first := true
 		for _, k := range kids {
-			if !full && !touched[k] {
+			if k.class.fault || (!full && !touched[k]) {
 				continue
 			}
 			if first {

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // filter decides whether an object is in a result.
@@ -182,7 +183,7 @@ func (p *filterParser) property() (*class, string, *wireError) {
 	switch {
 	case c == nil || c.phantom:
 		return nil, "", refuse(122, "class %s not found", className)
-	case !c.hasAttribute(attr):
+	case !c.shows(attr):
 		return nil, "", refuse(121, "Prop '%s' not found in class '%s' property table", attr, className)
 	case !p.allowed(c):
 		return nil, "", refuse(301, "Incorrect filter format, class %s is not in the result", className)
@@ -190,51 +191,88 @@ func (p *filterParser) property() (*class, string, *wireError) {
 	return c, attr, nil
 }
 
+// comparison makes the test that an operator and its values ask for.
+//
+// Source: apic-rest.md 2.3, code 301 for values that the property cannot have. unverified:
+// for which properties that holds; here for enumerations, flags and numbers.
 func comparison(name string, c *class, attr string, values []string) (func(string) bool, *wireError) {
-	want := values[0]
-	bad := refuse(301, "Incorrect filter format for %s.%s, value '%s' is not valid", c.name, attr, want)
-	if i := c.find(attr); i >= 0 && (name == "eq" || name == "ne") {
-		if r := &c.props[i].rule; r.kind == ruleWord {
-			v, code := r.check(want)
-			if code != 0 {
-				return nil, bad
-			}
-			want = v
-		}
+	var r rule
+	if i := c.find(attr); i >= 0 {
+		r = c.props[i].rule
+	}
+	bad := func(v string) *wireError {
+		return refuse(301, "Incorrect filter format for %s.%s, value '%s' is not valid", c.name, attr, v)
 	}
 	switch name {
-	case "eq":
-		return func(v string) bool { return v == want }, nil
-	case "ne":
-		return func(v string) bool { return v != want }, nil
-	case "lt":
-		return func(v string) bool { return order(v, want) < 0 }, nil
-	case "le":
-		return func(v string) bool { return order(v, want) <= 0 }, nil
-	case "gt":
-		return func(v string) bool { return order(v, want) > 0 }, nil
-	case "ge":
-		return func(v string) bool { return order(v, want) >= 0 }, nil
-	case "bw":
-		return func(v string) bool { return order(v, want) >= 0 && order(v, values[1]) <= 0 }, nil
-	case "anybit":
-		bits := strings.Split(want, ",")
+	case "wcard": // an unanchored regular expression, whose leading * is a bad pattern
+		re, err := regexp.Compile(values[0])
+		if err != nil {
+			return nil, bad(values[0])
+		}
+		return re.MatchString, nil
+	case "anybit": // unverified: that it is refused for what has no bits
+		if _, code := r.check(values[0]); r.kind != ruleFlags || code != 0 {
+			return nil, bad(values[0])
+		}
+		bits := strings.Split(values[0], ",")
 		return func(v string) bool {
 			return slices.ContainsFunc(strings.Split(v, ","), func(b string) bool { return slices.Contains(bits, b) })
 		}, nil
+	case "eq", "ne":
+		want := values[0]
+		if r.kind == ruleWord || r.kind == ruleFlags || r.kind == ruleNumber {
+			code := 0
+			if want, code = r.check(want); code != 0 {
+				return nil, bad(values[0])
+			}
+		}
+		return func(v string) bool { return (v == want) == (name == "eq") }, nil
 	}
-	// wcard: an unanchored regular expression, whose leading * is a bad pattern.
-	re, err := regexp.Compile(want)
-	if err != nil {
-		return nil, bad
+	if r.kind == ruleFlags || (r.kind == ruleWord && !r.ordered) {
+		return nil, notModeled(name + " for " + c.name + "." + attr + ", whose values have an order that is not known")
 	}
-	return re.MatchString, nil
+	for _, v := range values {
+		if (r.kind == ruleWord && !slices.Contains(r.words, v)) || (r.kind == ruleNumber && !isNumber(v)) {
+			return nil, bad(v)
+		}
+	}
+	order, low, high := orderOf(c, attr), values[0], values[len(values)-1]
+	return map[string]func(string) bool{
+		"lt": func(v string) bool { return order(v, low) < 0 },
+		"le": func(v string) bool { return order(v, low) <= 0 },
+		"gt": func(v string) bool { return order(v, low) > 0 },
+		"ge": func(v string) bool { return order(v, low) >= 0 },
+		"bw": func(v string) bool { return order(v, low) >= 0 && order(v, high) <= 0 },
+	}[name], nil
 }
 
-// order compares numbers as numbers and everything else as text.
+// orderOf returns how the values of an attribute compare: names as text, enumerations of
+// which the order is known by it, numbers and times by their value, anything else as text.
+//
+// unverified: all of it. The order known is that of severities, from cleared to critical.
+func orderOf(c *class, attr string) func(a, b string) int {
+	i := c.find(attr)
+	switch {
+	case i < 0 || c.props[i].access == naming && c.props[i].rule.kind == ruleText:
+		return strings.Compare
+	case c.props[i].rule.ordered:
+		words := c.props[i].rule.words
+		return func(a, b string) int { return slices.Index(words, a) - slices.Index(words, b) }
+	}
+	return order
+}
+
+// order compares numbers as numbers, times as times and everything else as text.
 func order(a, b string) int {
 	if isNumber(a) && isNumber(b) {
 		return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
+	}
+	if isTime(a) && isTime(b) && a[len(a)-6:] != b[len(b)-6:] { // the zones differ
+		at, err1 := time.Parse(stampLayout, a)
+		bt, err2 := time.Parse(stampLayout, b)
+		if err1 == nil && err2 == nil {
+			return at.Compare(bt)
+		}
 	}
 	return cmp.Compare(a, b)
 }
@@ -252,3 +290,6 @@ func isNumber(s string) bool {
 	}
 	return true
 }
+
+// isTime reports whether s has the form of stampLayout.
+func isTime(s string) bool { return len(s) == len(stampLayout) && s[4] == '-' && s[10] == 'T' }

@@ -1,10 +1,12 @@
 package apicsim
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -12,7 +14,7 @@ import (
 
 // Limits of the web server in front of the APIC.
 const (
-	maxRequestLine = 8192     // Source: apic-rest.md 2.4; a URL of 10,749 bytes failed
+	maxRequestLine = 8192     // with method and protocol. Source: apic-rest.md 2.4; a URL of 10,749 bytes failed
 	maxBody        = 64 << 20 // unverified: no limit is documented
 )
 
@@ -115,7 +117,7 @@ func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		resp = fault.answer()
 	case tooLong:
 		resp = fail(webServer(http.StatusRequestEntityTooLarge))
-	case len(r.RequestURI) > maxRequestLine:
+	case len(r.Method)+len(" ")+len(r.RequestURI)+len(" HTTP/1.1") > maxRequestLine:
 		resp = fail(webServer(http.StatusRequestURITooLong))
 	default:
 		resp = s.route(r, c)
@@ -238,12 +240,18 @@ func maskQuery(raw string) string {
 	return strings.Join(parts, "&")
 }
 
+// rawBody is a body for the log, without passwords.
 func rawBody(body []byte) json.RawMessage {
+	if bytes.Contains(body, []byte("password")) {
+		body = passwords.ReplaceAll(body, []byte(`$1"…"`))
+	}
 	if json.Valid(body) {
 		return json.RawMessage(strings.Clone(string(body)))
 	}
 	return json.RawMessage(appendQuoted(nil, string(body)))
 }
+
+var passwords = regexp.MustCompile(`("password"\s*:\s*)"(?:[^"\\]|\\.)*"`)
 
 // route finds the handler of a request. The lock is held.
 //
@@ -285,6 +293,8 @@ func (s *Sim) route(r *http.Request, c *call) response {
 		return fail(err)
 	}
 	switch kind, dn, _ := strings.Cut(name, "/"); {
+	case name == "requestAppToken":
+		return fail(notModeled("app users"))
 	case name == "webtokenSession" && c.method == http.MethodGet:
 		return s.webToken(c)
 	case c.session.signed && strings.HasPrefix(name, "aaa"):
@@ -314,7 +324,7 @@ func (s *Sim) post(c *call, dn string) response {
 	default:
 		return fail(badParam("rsp-subtree", echo))
 	}
-	t, at, err := s.write(dn, c.body, c.session.user.mayWrite)
+	t, at, err := s.write(dn, c.body, writer{allow: c.session.user.mayWrite})
 	if err != nil {
 		return fail(err)
 	}

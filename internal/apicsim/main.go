@@ -19,7 +19,7 @@ import (
 )
 
 const usage = `apic-sim is a simulated Cisco APIC: login, queries, writes, subscriptions over a
-WebSocket, for the policy classes that external EPGs need. It keeps everything in
+WebSocket, for the classes that L3Outs and external EPGs need. It keeps everything in
 memory, starts with an empty fabric, and is stricter than a real APIC where the truth is
 not known. What it models: go doc github.com/haystacknetworks/aci-sync/internal/apicsim
 
@@ -52,22 +52,28 @@ Try it:
   c "$APIC/api/subscriptionRefresh.json?id={subscriptionId}"
 
 A seed file is a JSON array of such bodies (or one body), each placed by its dn or below uni.
+It may hold what no user may write: objects that only the fabric makes, such as the state of
+BGP sessions, and read-only attributes.
+  [{"bgpPeerEntry":{"attributes":{"operSt":"established",
+    "dn":"topology/pod-1/node-101/sys/bgp/inst/dom-T:V/peer-[10.0.0.0/24]/ent-[10.0.0.11]"}}},
+   {"faultInst":{"attributes":{"lc":"raised","severity":"major","descr":"80 number of Prefix failed on leaf1",
+    "dn":"topology/pod-1/node-101/sys/actrl/dbgStatsReport/fault-F3544"}}},
+   {"l3extInstP":{"attributes":{"configSt":"failed-to-apply","dn":"uni/tn-T/out-O/instP-E"}}}]
 
-With --control-listen 127.0.0.1:9443 a script makes things go wrong, over plain HTTP (in a
-cluster: with the first member):
+With --control-listen 127.0.0.1:9443 a script makes things go wrong, over plain HTTP:
   curl -X POST http://127.0.0.1:9443/sockets/close
   curl -X POST http://127.0.0.1:9443/sessions/expire
   curl -X POST 'http://127.0.0.1:9443/events/drop?n=5&match=extsubnet'
   curl http://127.0.0.1:9443/faults -d '{"match":"^POST /api/mo/","times":3,"status":503}'
   curl -X DELETE http://127.0.0.1:9443/faults
-  curl -X POST http://127.0.0.1:9443/raise/topology/pod-1/node-101/sys/actrl/dbgStatsReport/fault-F3544 \
-    -d '{"descr":"80 number of Prefix failed on leaf1","severity":"major"}'   # with --leafs 101
-  curl -X POST http://127.0.0.1:9443/clear/topology/pod-1/node-101/sys/actrl/dbgStatsReport/fault-F3544
-  curl http://127.0.0.1:9443/state/uni/tn-T/out-O/instP-E -d '{"configSt":"failed-to-apply"}'
-  curl -X POST http://127.0.0.1:9443/leafs/reload   # another EPG wins where they share a prefix
+  curl http://127.0.0.1:9443/seed -d @more.json   # as --seed
+  curl -X POST http://127.0.0.1:9443/leafs/reload   # another EPG wins where several share a prefix
   curl http://127.0.0.1:9443/dump/uni        # the tree, sorted
   curl http://127.0.0.1:9443/requests        # what was asked so far, a JSON object a line
   curl http://127.0.0.1:9443/stats
+In a cluster that is the first member; /node/2/… is the second one, which this takes down:
+  curl http://127.0.0.1:9443/node/2/faults -d '{"times":-1,"hangup":true}'
+  curl -X POST http://127.0.0.1:9443/node/2/sockets/close
 A fault has: match (regular expression on "METHOD /path?query"), skip, times (0 is one,
 negative is all), delay ("1.5s"), status, code and text (an error object; without them
 HTML, as from the web server), after (do it, then answer so), hangup, empty (totalCount
@@ -104,7 +110,7 @@ func (c *command) flags(stderr io.Writer) *flag.FlagSet {
 	fs.StringVar(&c.caFile, "ca-file", "", "`file` to write the certificate to, for clients to trust")
 	fs.StringVar(&c.urlFile, "url-file", "", "`file` to write the URL to once it is served")
 	fs.StringVar(&c.names, "tls-names", "", "further host `names` or addresses of the certificate, comma separated")
-	fs.StringVar(&o.Version, "apic-version", "6.0(9c)", "`version` that logins and firmwareCtrlrRunning show")
+	fs.StringVar(&o.Version, "apic-version", "6.0(9c)", "`version` that logins, firmwareCtrlrRunning and topSystem show")
 	fs.DurationVar(&o.TokenLife, "token-lifetime", 600*time.Second, "lifetime of a token that is not refreshed")
 	fs.DurationVar(&o.SessionLife, "session-lifetime", 24*time.Hour, "life of a session from login, whatever is refreshed")
 	fs.DurationVar(&o.SubscriptionLife, "subscription-lifetime", 60*time.Second, "lifetime of a subscription without refresh-timeout")
@@ -112,7 +118,8 @@ func (c *command) flags(stderr io.Writer) *flag.FlagSet {
 	fs.DurationVar(&o.Latency, "latency", 0, "added to every request")
 	fs.DurationVar(&o.EventDelay, "event-delay", 0, "between a write and its events")
 	fs.DurationVar(&o.DeployDelay, "deploy-delay", 200*time.Millisecond, "until a new external EPG is configSt=applied; negative is never")
-	fs.Func("leafs", "`ids` of leafs, comma separated, that raise F0467 where EPGs of a VRF share a prefix", func(v string) error {
+	fs.Func("leafs", "`ids` of leafs, comma separated, that raise F0467 where EPGs of a VRF share a prefix; an L3Out with "+
+		"node profiles is deployed on their nodes, one without on all", func(v string) error {
 		for id := range strings.SplitSeq(v, ",") {
 			n, err := strconv.Atoi(id)
 			if err != nil || n < 1 {

@@ -44,7 +44,7 @@ func TestProgram(t *testing.T) {
 			"--listen", "127.0.0.1:0,127.0.0.1:0", "--control-listen", "127.0.0.1:0",
 			"--user", "ops", "--password-file", file("password", "s3cret\n"),
 			"--seed", file("seed.json", "["+fabricT+"]"), "--ca-file", file("ca.pem", ""),
-			"--request-log", file("log", ""), "--url-file", file("url", ""),
+			"--request-log", file("log", ""), "--url-file", file("url", ""), "--apic-version", "5.2(7f)",
 		}, in, &stderr)
 		_ = in.Close()
 	})
@@ -93,7 +93,7 @@ func TestProgram(t *testing.T) {
 		return resp, string(b)
 	}
 	resp, body := ask("POST", urls[0]+"/api/aaaLogin.json", `{"aaaUser":{"attributes":{"name":"ops","pwd":"s3cret"}}}`, "")
-	if resp.StatusCode != 200 {
+	if resp.StatusCode != 200 || !strings.Contains(body, `"version":"5.2(7f)"`) {
 		t.Fatalf("login: %s", body)
 	}
 	sum := sha256.Sum256(resp.TLS.PeerCertificates[0].Raw)
@@ -103,11 +103,19 @@ func TestProgram(t *testing.T) {
 	if _, body = ask("GET", urls[0]+"/api/mo/uni/tn-T/out-O.json", "", resp.Header.Get("Set-Cookie")); !strings.HasPrefix(body, `{"totalCount":"1"`) {
 		t.Errorf("the seed is not there: %s", body)
 	}
+	for _, class := range []string{"firmwareCtrlrRunning", "topSystem"} {
+		if _, body = ask("GET", urls[0]+"/api/class/"+class+".json", "", resp.Header.Get("Set-Cookie")); strings.Count(body, `"version":"5.2(7f)"`) != 2 {
+			t.Errorf("the version is not that of both members: %s", body)
+		}
+	}
 	if _, body = ask("GET", said["APIC_SIM_CONTROL"]+"/stats", "", ""); !strings.Contains(body, `"Sessions":1`) {
 		t.Errorf("stats: %s", body)
 	}
 	if resp, _ = ask("GET", urls[1]+"/api/class/fvTenant.json", "", resp.Header.Get("Set-Cookie")); resp.StatusCode != 403 {
 		t.Errorf("the second member took the first one's token: %d", resp.StatusCode)
+	}
+	if _, body = ask("GET", said["APIC_SIM_CONTROL"]+"/node/2/stats", "", ""); !strings.Contains(body, `"Sessions":0`) {
+		t.Errorf("stats of the second member: %s", body)
 	}
 	if url, err := os.ReadFile(file("url", "")); err != nil || strings.TrimSpace(string(url)) != said["APIC_SIM_URL"] {
 		t.Errorf("url file holds %q (%v)", url, err)
@@ -117,7 +125,7 @@ func TestProgram(t *testing.T) {
 	if code != 0 {
 		t.Errorf("exit code %d: %s", code, &stderr)
 	}
-	if log, err := os.ReadFile(file("log", "")); err != nil || strings.Count(string(log), "\n") != 3 {
+	if log, err := os.ReadFile(file("log", "")); err != nil || strings.Count(string(log), "\n") != 5 {
 		t.Errorf("request log (%v):\n%s", err, log)
 	}
 }

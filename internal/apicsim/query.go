@@ -22,10 +22,10 @@ type query struct {
 	only      []*class
 	subFilter filter
 	include   include
-	count     bool
-	order     []orderBy
-	page      int
-	pageSize  int // 0 is everything
+	facets
+	order    []orderBy
+	page     int
+	pageSize int // 0 is everything
 
 	mayRead   func(dn string) bool // nil: everything
 	subscribe bool
@@ -35,6 +35,7 @@ type query struct {
 type orderBy struct {
 	class *class
 	attr  string
+	order func(a, b string) int
 	desc  bool
 }
 
@@ -95,10 +96,9 @@ func newQuery(c *class, at path, params map[string]string) (*query, *wireError) 
 		return nil, notModeled("time-range")
 	}
 	if v, ok := params["rsp-subtree-include"]; ok {
-		if v != "count" {
-			return nil, notModeled("rsp-subtree-include=" + v)
+		if err := q.parseInclude(v); err != nil {
+			return nil, err
 		}
-		q.count = true
 	}
 	if v, ok := params["refresh-timeout"]; ok {
 		d, err := parseRefresh(v)
@@ -133,11 +133,11 @@ func (q *query) refine(params map[string]string) (err *wireError) {
 		}
 	}
 	if v := params["rsp-subtree-filter"]; v != "" {
-		if q.subFilter, err = parseFilter(v, func(*class) bool { return true }); err != nil {
+		if q.subFilter, err = parseFilter(v, q.possibleBelow); err != nil {
 			return err
 		}
 	}
-	if q.order, err = parseOrder(params["order-by"]); err != nil {
+	if q.order, err = q.parseOrder(params["order-by"]); err != nil {
 		return err
 	}
 	for name, to := range map[string]*int{"page": &q.page, "page-size": &q.pageSize} {
@@ -146,7 +146,7 @@ func (q *query) refine(params map[string]string) (err *wireError) {
 			continue
 		}
 		n, perr := strconv.Atoi(v)
-		if perr != nil || n < 0 || (name == "page-size" && n == 0) {
+		if perr != nil || n < 0 || n > 1<<30 || (name == "page-size" && n == 0) {
 			return badParam(name, v)
 		}
 		*to = n
@@ -175,8 +175,9 @@ func parseClasses(params map[string]string, name string) ([]*class, *wireError) 
 	return list, nil
 }
 
-// parseOrder reads class.prop|asc,class.prop|desc.
-func parseOrder(v string) ([]orderBy, *wireError) {
+// parseOrder reads class.prop|asc,class.prop|desc. unverified: that a class which cannot be in
+// the result is refused, as filters refuse it.
+func (q *query) parseOrder(v string) ([]orderBy, *wireError) {
 	if v == "" {
 		return nil, nil
 	}
@@ -188,27 +189,42 @@ func parseOrder(v string) ([]orderBy, *wireError) {
 		switch {
 		case c == nil || c.phantom:
 			return nil, refuse(122, "class %s not found", name)
-		case !c.hasAttribute(attr):
+		case !c.shows(attr):
 			return nil, refuse(121, "Prop '%s' not found in class '%s' property table", attr, name)
-		case direction != "" && direction != "asc" && direction != "desc":
+		case direction != "" && direction != "asc" && direction != "desc", !q.possible(c) && !(q.noScoped && c.fault):
 			return nil, badParam("order-by", v)
 		}
-		list = append(list, orderBy{c, attr, direction == "desc"})
+		list = append(list, orderBy{c, attr, orderOf(c, attr), direction == "desc"})
 	}
 	return list, nil
 }
 
 // possible reports whether an object of c could be in the result, whatever the tree holds.
 func (q *query) possible(c *class) bool {
-	switch {
-	case len(q.classes) > 0:
+	if len(q.classes) > 0 {
 		return slices.Contains(q.classes, c)
-	case q.target != "self":
-		return true
-	case q.class != nil:
-		return c == q.class
 	}
-	return c == q.at.class()
+	at := q.class
+	if at == nil {
+		at = q.at.class()
+	}
+	return c == at && q.target != "children" || at.holds(c, map[string]int{"self": 0, "children": 1, "subtree": maxDepth}[q.target])
+}
+
+// possibleBelow reports the same for what rsp-subtree adds to the objects of the result.
+func (q *query) possibleBelow(c *class) bool {
+	if c.fault && q.faults {
+		return true
+	}
+	if len(q.only) > 0 {
+		return q.subtree != "no" && slices.Contains(q.only, c)
+	}
+	for _, at := range schema {
+		if q.possible(at) && at.holds(c, q.depth()) {
+			return true
+		}
+	}
+	return false
 }
 
 // matches reports whether n, as it is now or was when it was deleted, is in the result.
@@ -284,6 +300,12 @@ func (q *query) run(f *fabric) []*node {
 	} else if n := f.find(q.at); n != nil && n != f.top {
 		expand(n)
 	}
+	if q.required {
+		found = slices.DeleteFunc(found, func(n *node) bool { return len(q.kids(n, q.depth())) == 0 })
+	}
+	if q.noScoped {
+		found = q.faultsBelow(found)
+	}
 	f.sort(found, q.order)
 	return found
 }
@@ -338,16 +360,10 @@ func (f *fabric) sort(list []*node, by []orderBy) {
 }
 
 func (o *orderBy) compare(a, b string) int {
-	c := 0
-	if o.attr == "dn" { // never a number
-		c = cmp.Compare(a, b)
-	} else {
-		c = order(a, b)
-	}
 	if o.desc {
-		return -c
+		return o.order(b, a)
 	}
-	return c
+	return o.order(a, b)
 }
 
 // hash is FNV-1a of salt and s.
@@ -401,13 +417,7 @@ func (q *query) encodeOne(b []byte, f *fabric, n *node, as form, depth int, left
 	b = append(b, n.class.name...)
 	b = append(b, `":{"attributes":`...)
 	b = appendAttributes(b, n, as, q.include, "", nil)
-	if depth > 0 {
-		kids := make([]*node, 0, len(n.children))
-		for _, k := range n.children {
-			if q.shows(k, depth) {
-				kids = append(kids, k)
-			}
-		}
+	if kids := q.kids(n, depth); len(kids) > 0 {
 		f.sort(kids, nil)
 		for i, k := range kids {
 			if i == 0 {
@@ -420,31 +430,7 @@ func (q *query) encodeOne(b []byte, f *fabric, n *node, as form, depth int, left
 				return nil, false
 			}
 		}
-		if len(kids) > 0 {
-			b = append(b, ']')
-		}
+		b = append(b, ']')
 	}
 	return append(b, `}}`...), true
-}
-
-// shows reports whether k appears below its parent: it is of a class asked for, or stands
-// on the way to one. unverified: that objects on the way are shown.
-func (q *query) shows(k *node, depth int) bool {
-	if k.class.phantom {
-		return false
-	}
-	if q.mayRead != nil && !q.mayRead(k.dn) {
-		return false
-	}
-	if (len(q.only) == 0 || slices.Contains(q.only, k.class)) && (q.subFilter == nil || q.subFilter(k)) {
-		return true
-	}
-	if depth > 1 {
-		for _, below := range k.children {
-			if q.shows(below, depth-1) {
-				return true
-			}
-		}
-	}
-	return false
 }

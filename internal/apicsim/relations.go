@@ -1,6 +1,7 @@
 package apicsim
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -26,18 +27,21 @@ func (t *tx) number(n *node) {
 	}
 }
 
-// relations by name: the class, the property that names the target, the RN prefix of
-// targets and the class of the reverse relation. Source: apic-rest.md 4.5.
+// relation is a relation by name. Source: apic-rest.md 4.5, and for BGP
+// imdata_l3extLNodeP_full_subtree_bgpPeerP.json.
 type relation struct {
-	class, by, prefix, reverse string
-	standard                   string // RN of the target in common for an empty name
+	class, by string // the relation, and the property that holds the name
+	target    string // class of the target
+	reverse   string // class of the relation back, "" for one that is not modeled
+	standard  string // name of the target in common for an empty name
 }
 
 func relations() []relation {
 	return []relation{
-		{class: aci.ClassRsEctx, by: "tnFvCtxName", prefix: "ctx-", reverse: "fvRtEctx", standard: "ctx-default"},
-		{class: aci.ClassRsProv, by: "tnVzBrCPName", prefix: "brc-", reverse: "vzRtProv"},
-		{class: aci.ClassRsCons, by: "tnVzBrCPName", prefix: "brc-", reverse: "vzRtCons"},
+		{class: aci.ClassRsEctx, by: "tnFvCtxName", target: aci.ClassVRF, reverse: "fvRtEctx", standard: "default"},
+		{class: aci.ClassRsProv, by: "tnVzBrCPName", target: "vzBrCP", reverse: "vzRtProv"},
+		{class: aci.ClassRsCons, by: "tnVzBrCPName", target: "vzBrCP", reverse: "vzRtCons"},
+		{class: "bgpRsPeerPfxPol", by: "tnBgpPeerPfxPolName", target: "bgpPeerPfxPol", standard: "default"},
 	}
 }
 
@@ -45,11 +49,10 @@ func relations() []relation {
 // relations, their reverse, and the VRF number of external EPGs. It runs in the same
 // transaction. unverified: a real fabric settles a moment later.
 func (t *tx) settle() {
-	targets := false
+	targets := map[string]bool{} // classes of which one came or went
 	for _, c := range t.changes {
-		switch c.n.class.name {
-		case aci.ClassVRF, "vzBrCP":
-			targets = targets || c.op == created || c.op == deleted
+		if c.op == created || c.op == deleted {
+			targets[c.n.class.name] = true
 		}
 	}
 	for _, r := range relations() {
@@ -64,7 +67,7 @@ func (t *tx) settle() {
 				}
 			}
 		}
-		if !targets {
+		if !targets[r.target] {
 			continue
 		}
 		for _, n := range t.s.fabric.byClass[schema[r.class]] {
@@ -73,6 +76,7 @@ func (t *tx) settle() {
 			}
 		}
 	}
+	t.loopbacks()
 	for i := 0; i < len(t.changes); i++ {
 		switch c := t.changes[i]; {
 		case c.op == deleted || c.op == nothing:
@@ -84,12 +88,48 @@ func (t *tx) settle() {
 			t.scope(c.n)
 		}
 	}
-	if !targets {
+	if !targets[aci.ClassVRF] {
 		return
 	}
 	for _, n := range t.s.fabric.byClass[schema[aci.ClassExtEPG]] {
 		if c := t.of[n]; c == nil || c.op == modified {
 			t.scope(n)
+		}
+	}
+}
+
+// loopbacks marks the BGP peers of a node profile with a node that has no loopback to peer
+// from. Source: apic-rest.md 5.1. unverified: that a profile without nodes is fine.
+func (t *tx) loopbacks() {
+	var profiles []*node
+	for _, c := range t.changes {
+		n := c.n
+		switch n.class.name {
+		case "l3extLoopBackIfP":
+			n = n.parent
+		case "bgpPeerP", "l3extRsNodeL3OutAtt":
+		default:
+			continue
+		}
+		at := n.parent
+		if c := t.of[at]; at.class.name == "l3extLNodeP" && (c == nil || c.op != deleted) && !slices.Contains(profiles, at) {
+			profiles = append(profiles, at)
+		}
+	}
+	for _, profile := range profiles {
+		issue := ""
+		for _, at := range profile.children {
+			if at.class.name != "l3extRsNodeL3OutAtt" || at.attr("rtrIdLoopBack") == "yes" {
+				continue
+			}
+			if !at.has("l3extLoopBackIfP") {
+				issue = "no-loopback-configured"
+			}
+		}
+		for _, peer := range profile.sorted() {
+			if peer.class.name == "bgpPeerP" {
+				t.set(peer, peer.class.find("ConfigIssues"), issue)
+			}
 		}
 	}
 }
@@ -103,7 +143,7 @@ func (t *tx) resolve(n *node, r relation) {
 	state, qual, tdn, rn := "missing-target", "none", "", ""
 	switch {
 	case name != "":
-		rn = r.prefix + name
+		rn = schema[r.target].rn(name)
 		for _, tenant := range []string{rns[1], "tn-common"} {
 			if target := t.s.fabric.lookup("uni", tenant, rn); target != nil {
 				state, tdn = "formed", target.dn
@@ -111,7 +151,7 @@ func (t *tx) resolve(n *node, r relation) {
 			}
 		}
 	case r.standard != "":
-		rn, qual = r.standard, "default-target"
+		rn, qual = schema[r.target].rn(r.standard), "default-target"
 		if target := t.s.fabric.lookup("uni", "tn-common", rn); target != nil {
 			state, tdn = "formed", target.dn
 		}
@@ -130,7 +170,7 @@ func (t *tx) resolve(n *node, r relation) {
 func source(n *node) *node { return n.parent }
 
 func (t *tx) link(n *node, r relation, target string) {
-	if target == "" {
+	if target == "" || r.reverse == "" {
 		return
 	}
 	to := t.s.fabric.lookup(aci.DN(target).RNs()...)
@@ -144,7 +184,7 @@ func (t *tx) link(n *node, r relation, target string) {
 }
 
 func (t *tx) unlink(n *node, r relation, target string) {
-	if target == "" {
+	if target == "" || r.reverse == "" {
 		return
 	}
 	to := t.s.fabric.lookup(aci.DN(target).RNs()...)

@@ -150,18 +150,34 @@ func (s *Sim) grant(sess *session, now time.Time) response {
 	return r
 }
 
+// SetVersion changes the version of this member, as an upgrade does: logins, refreshes and its objects
+// show it from now on. Sessions live on: see ExpireSessions.
+func (s *Sim) SetVersion(v string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opts.Version = v
+	t := s.begin()
+	s.fabric.lookup("topology", "pod-1", "node-"+strconv.Itoa(s.id)).walk(func(n *node) {
+		if i := n.class.find("version"); i >= 0 {
+			t.set(n, i, v)
+		}
+	})
+	t.commit()
+}
+
 // appendDomains writes what the user may read and write, as in login_2.0_full.json.
 //
-// unverified: the names of domains and roles of a user who is restricted to tenants.
+// unverified: the names of domains and roles of a user who is restricted to tenants; that his
+// entries are the tenants that he may read and that exist, common among them.
 func (s *Sim) appendDomains(b []byte, u *User) []byte {
-	tenants := u.Tenants
 	domains := u.Tenants
 	if u.all() {
 		domains = []string{"all"}
-		for _, n := range s.fabric.lookup("uni").sorted() {
-			if n.class.name == "fvTenant" {
-				tenants = append(tenants, n.attr("name"))
-			}
+	}
+	var tenants []string // DNs
+	for _, n := range s.fabric.lookup("uni").sorted() {
+		if n.class.name == "fvTenant" && u.mayRead(n.dn) {
+			tenants = append(tenants, n.dn)
 		}
 	}
 	role := "admin"
@@ -182,12 +198,16 @@ func (s *Sim) appendDomains(b []byte, u *User) []byte {
 		}
 		b = append(b, `}}]}},`...)
 	}
-	for i, t := range tenants {
+	for i, dn := range tenants {
 		if i > 0 {
 			b = append(b, ',')
 		}
+		write := write
+		if !u.mayWrite(dn) {
+			write = ""
+		}
 		b = append(b, `{"DnDomainMapEntry":{"attributes":`...)
-		b = appendPairs(b, []attribute{{"dn", "uni/tn-" + t}, {"readPrivileges", role}, {"writePrivileges", write}})
+		b = appendPairs(b, []attribute{{"dn", dn}, {"readPrivileges", role}, {"writePrivileges", write}})
 		b = append(b, `}}`...)
 	}
 	return b

@@ -17,7 +17,7 @@ import (
 // "apic-sim", the lifetimes of a real APIC and no throttling.
 type Options struct {
 	Users   []User // nil is {admin, apic-sim}
-	Version string // "" is 6.0(9c), the release whose class metadata the simulator follows
+	Version string // in logins and on nodes; "" is 6.0(9c), the release whose class metadata the simulator follows
 
 	TokenLife        time.Duration // of a token that is not refreshed; 0 is 600 s
 	SessionLife      time.Duration // from login, whatever is refreshed; 0 is 24 h
@@ -31,7 +31,7 @@ type Options struct {
 	RefreshRevokes   bool  // a refresh ends the tokens before it; else they live on to their own expiry
 	NoRefreshTimeout bool  // ignore refresh-timeout, as before APIC 4.0
 	ModifyCreates    bool  // status=modified on an absent object creates it; else 102. Not known of a real APIC
-	Leafs            []int // ids of leafs in pod 1, where external EPGs are deployed and F0467 is raised
+	Leafs            []int // ids of leafs in pod 1, where L3Outs without node profiles are deployed, and F0467 is raised
 	ObserveTags      bool  // push changes of tagAnnotation and tagTag; metadata says isObservable=false
 
 	MaxResult   int       // objects in an answer before "dataset is too big"; 0 is 100,000
@@ -117,50 +117,6 @@ func (s *Sim) Member() *Sim {
 	return m
 }
 
-// furnish makes what every fabric has.
-func (s *Sim) furnish() {
-	t := s.begin()
-	uni := t.add(s.fabric.top, "polUni", "")
-	common := t.add(uni, "fvTenant", "common")
-	infra := t.add(uni, "fvTenant", "infra")
-	mgmt := t.add(uni, "fvTenant", "mgmt")
-	t.add(common, "fvCtx", "default")
-	// Source: imdata_fvCtx.json.
-	t.add(infra, "fvCtx", "overlay-1", "scope", "16777199", "seg", "16777199")
-	t.add(mgmt, "fvCtx", "inb")
-	t.add(mgmt, "fvCtx", "oob")
-	pod := t.add(t.add(s.fabric.top, "fabricTopology", ""), "fabricPod", "1")
-	t.controller(s.id, s.opts.Version)
-	for _, id := range s.opts.Leafs {
-		t.add(pod, "fabricNode", strconv.Itoa(id),
-			"name", "leaf"+strconv.Itoa(id), "role", "leaf", "fabricSt", "active", "version", "n9000-"+s.opts.Version)
-	}
-	t.settle()
-	t.commit()
-}
-
-// controller adds an APIC to the topology.
-func (t *tx) controller(id int, version string) {
-	pod := t.s.fabric.lookup("topology", "pod-1")
-	number, name := strconv.Itoa(id), "apic"+strconv.Itoa(id)
-	at := t.add(pod, "fabricNode", number, "name", name, "role", "controller", "fabricSt", "unknown", "version", version)
-	sys := t.add(at, "topSystem", "",
-		"id", number, "name", name, "role", "controller", "podId", "1", "state", "in-service", "version", version,
-		"fabricDomain", "apic-sim", "lastRebootTime", time.Now().Format(stampLayout))
-	t.add(t.add(sys, "firmwareCtrlrFwStatusCont", ""), "firmwareCtrlrRunning", "", "version", version)
-}
-
-// add makes an object that cannot be deleted; attrs are names and values in turn.
-func (t *tx) add(parent *node, class, value string, attrs ...string) *node {
-	c := schema[class]
-	n := t.create(parent, c, c.rn(value), strings.TrimPrefix(parent.dn+"/"+c.rn(value), "/"))
-	n.system = true
-	for i := 0; i+1 < len(attrs); i += 2 {
-		n.attrs[c.find(attrs[i])] = attrs[i+1]
-	}
-	return n
-}
-
 // Close ends sessions, sockets and timers, and waits for the sockets to be gone. Requests
 // after it are answered 502.
 func (s *Sim) Close() {
@@ -181,7 +137,7 @@ func (s *Sim) Close() {
 func (s *Sim) Post(dn, body string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, _, err := s.write(dn, []byte(body), nil); err != nil {
+	if _, _, err := s.write(dn, []byte(body), writer{}); err != nil {
 		return fmt.Errorf("post %s: %w", dn, err)
 	}
 	return nil
@@ -199,20 +155,34 @@ func (s *Sim) Delete(dn string) error {
 
 // Seed writes a JSON array of bodies, or a single one, each to where its dn says or below
 // uni. The first that is refused stops it; those before it stay.
+//
+// It writes as the fabric itself does, beyond what Post may: objects that only the APIC
+// makes, such as the bgpPeerEntry of a leaf (the leaf comes with it if need be), and
+// read-only properties. What the APIC derives from other objects is derived anew by later
+// writes. With status deleted it takes such objects away.
 func (s *Sim) Seed(data []byte) error {
 	var bodies []json.RawMessage
 	if err := json.Unmarshal(data, &bodies); err != nil {
 		bodies = []json.RawMessage{data}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for i, b := range bodies {
-		if err := s.Post("uni", string(b)); err != nil {
+		target := "uni"
+		if o, err := parseBody(b); err == nil {
+			if _, placed := o.attr("dn"); placed {
+				target = ""
+			}
+		}
+		if _, _, err := s.write(target, b, writer{fabric: true}); err != nil {
 			return fmt.Errorf("seed body %d: %w", i+1, err)
 		}
 	}
 	return nil
 }
 
-// Lookup returns the attributes of an object, dn and rn included.
+// Lookup returns the attributes of an object, dn and rn included, and what is not shown
+// on the wire.
 func (s *Sim) Lookup(dn string) (map[string]string, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -233,7 +203,8 @@ func (s *Sim) Lookup(dn string) (map[string]string, bool) {
 
 // Dump lists the objects at and below dn ("uni" for all policy), sorted by DN, one a line:
 // DN, class, and of its properties those that somebody set to something else than the
-// default, with tDn and state of relations. It holds nothing that differs between runs.
+// default, with tDn and state of relations. It holds nothing that differs between runs, and
+// so no faults.
 func (s *Sim) Dump(dn string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -247,7 +218,7 @@ func (s *Sim) Dump(dn string) string {
 	}
 	var all []*node
 	n.walk(func(k *node) {
-		if !k.class.phantom {
+		if !k.class.phantom && !k.class.fault {
 			all = append(all, k)
 		}
 	})

@@ -162,6 +162,7 @@ func TestRequestLogTellsWritesInOrderAndNoSecrets(t *testing.T) {
 	c.do("POST", "/api/mo/uni.json", fabricT)
 	c.do("POST", "/api/mo/uni.json", `{"fvTenant":{"attributes":{"name":"T","status":"created"}}}`)
 	c.do("POST", "/api/mo/uni.json", `not JSON`)
+	c.do("POST", "/api/mo/uni/tn-T/out-O/lnodep-N.json", `{"bgpPeerP":{"attributes":{"addr":"10.0.0.1","password" : "s3\"cret"}}}`)
 	c.do("GET", "/api/class/fvCtx.json", "")
 	c.do("DELETE", "/api/mo/uni/tn-T/out-O.json", "")
 	type line struct {
@@ -177,6 +178,7 @@ func TestRequestLogTellsWritesInOrderAndNoSecrets(t *testing.T) {
 		{"POST", "/api/mo/uni.json", "s1", 200, "", 9, 0, true},
 		{"POST", "/api/mo/uni.json", "s1", 400, "103", 0, 0, true},
 		{"POST", "/api/mo/uni.json", "s1", 400, "400", 0, 0, true},
+		{"POST", "/api/mo/uni/tn-T/out-O/lnodep-N.json", "s1", 400, "102", 0, 0, true},
 		{"GET", "/api/class/fvCtx.json", "s1", 200, "", 0, 5, false},
 		{"DELETE", "/api/mo/uni/tn-T/out-O.json", "s1", 200, "", 3, 0, false},
 	}
@@ -190,11 +192,11 @@ func TestRequestLogTellsWritesInOrderAndNoSecrets(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("requests (-want +got):\n%s", diff)
 	}
-	if n := len(c.sim.Requests(5)); n != 2 {
-		t.Errorf("%d requests after the fifth, want 2", n)
+	if n := len(c.sim.Requests(6)); n != 2 {
+		t.Errorf("%d requests after the sixth, want 2", n)
 	}
 	text := file.String()
-	if strings.Contains(text, c.tokens[0]) || strings.Contains(text, `"pwd"`) {
+	if strings.Contains(text, c.tokens[0]) || strings.Contains(text, `"pwd"`) || strings.Contains(text, "cret") || !strings.Contains(text, `"password":"…"`) {
 		t.Error("the log holds a secret")
 	}
 	for l := range strings.Lines(text) {
@@ -229,9 +231,30 @@ func TestRequestLinesOverEightKilobytesFail(t *testing.T) {
 	t.Parallel()
 	c := connect(t, apicsim.Options{})
 	c.login("admin", "apic-sim")
-	status, body := c.do("GET", "/api/class/fvTenant.json?x="+strings.Repeat("y", 9000), "")
-	if status != http.StatusRequestURITooLong || !strings.Contains(body, "<html>") {
-		t.Errorf("got %d %s", status, body)
+	const most = 8192 - len("GET ") - len(" HTTP/1.1")
+	for length, want := range map[int]int{most: http.StatusOK, most + 1: http.StatusRequestURITooLong} {
+		path := "/api/class/fvTenant.json?x="
+		status, body := c.do("GET", path+strings.Repeat("y", length-len(path)), "")
+		if status != want || strings.Contains(body, "<html>") != (want != http.StatusOK) {
+			t.Errorf("a URL of %d bytes: got %d %s, want %d", length, status, body, want)
+		}
+	}
+}
+
+func TestResultsOfMoreThan100000ObjectsAreRefused(t *testing.T) {
+	t.Parallel()
+	c := connect(t, apicsim.Options{})
+	c.login("admin", "apic-sim")
+	fill(t, c.sim, 50_000) // with a tag each
+	const all = "/api/mo/uni/tn-T/out-O.json?query-target=subtree&rsp-prop-include=naming-only&target-subtree-class="
+	if status, body := c.do("GET", all+"l3extSubnet,tagAnnotation", ""); status != http.StatusOK || !strings.HasPrefix(body, `{"totalCount":"100000"`) {
+		t.Errorf("100,000 objects: %d %.80s", status, body)
+	}
+	if status, body := c.do("GET", all+"l3extSubnet,tagAnnotation,l3extOut", ""); status != http.StatusBadRequest || !strings.Contains(body, "result dataset is too big") {
+		t.Errorf("100,001 objects: %d %.200s", status, body)
+	}
+	if status, body := c.do("GET", all+"l3extSubnet,tagAnnotation,l3extOut&page=10&page-size=10000&order-by=tagAnnotation.dn,l3extSubnet.dn,l3extOut.dn", ""); status != http.StatusOK || !strings.HasPrefix(body, `{"totalCount":"100001","imdata":[{"l3extOut"`) {
+		t.Errorf("the last page of it: %d %.200s", status, body)
 	}
 }
 
@@ -411,7 +434,11 @@ func TestControlPort(t *testing.T) {
 		{"POST", "/faults", `{"match":"fvTenant","times":-1,"status":503,"delay":"1ms"}`, 204, ""},
 		{"POST", "/events/drop?n=x", "", 400, "strconv.Atoi: parsing \"x\": invalid syntax\n"},
 		{"POST", "/events/drop?n=2&match=tn-T", "", 204, ""},
+		{"POST", "/leafs/reload", "", 204, ""},
 		{"POST", "/sockets/close", "", 204, ""},
+		{"POST", "/seed", `{"bgpPeerEntry":{"attributes":{"dn":"topology/pod-1/node-7/sys/bgp/inst/dom-T:V/peer-[10.0.0.1]/ent-[10.0.0.1]"}}}`, 204, ""},
+		{"POST", "/seed", `{"bgpPeerEntry":{"attributes":{"dn":"uni"}}}`, 400, "seed body 1: HTTP 400, code 120: unknown property value uni, name dn, class bgpPeerEntry [(Dn0)] Dn0=, \n"},
+		{"POST", "/mo/", `{"bgpPeerEntry":{"attributes":{"dn":"topology/pod-1/node-7/sys/bgp/inst/dom-T:V/peer-[10.0.0.1]/ent-[10.0.0.2]"}}}`, 400, "post : HTTP 400, code 120: class bgpPeerEntry is not configurable, Dn0=topology/pod-1/node-7/sys/bgp/inst/dom-T:V/peer-[10.0.0.1]/ent-[10.0.0.2], \n"},
 	} {
 		if status, got := ask(tc.method, tc.path, tc.body); status != tc.status || got != tc.want {
 			t.Errorf("%s %s: %d %q, want %d %q", tc.method, tc.path, status, got, tc.status, tc.want)
@@ -435,6 +462,31 @@ func TestControlPort(t *testing.T) {
 	}
 	if _, got := ask("GET", "/stats", ""); !strings.Contains(got, `"Sessions":0`) {
 		t.Errorf("stats: %s", got)
+	}
+}
+
+func TestControlPortOfAClusterReachesEachMember(t *testing.T) {
+	t.Parallel()
+	first := newSim(t, apicsim.Options{})
+	second := first.Member()
+	defer second.Close()
+	ask := func(h http.Handler, method, path, body string) int {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body)))
+		return w.Code
+	}
+	const domains = "/api/aaaListDomains.json"
+	if got := ask(first.Control(), "POST", "/node/2/faults", `{"match":"aaaListDomains","times":-1,"status":502}`); got != http.StatusNoContent {
+		t.Fatalf("arming a fault: %d", got)
+	}
+	if a, b := ask(first, "GET", domains, ""), ask(second, "GET", domains, ""); a != http.StatusOK || b != http.StatusBadGateway {
+		t.Errorf("the members answer %d and %d", a, b)
+	}
+	if got := ask(first.Control(), "GET", "/node/3/stats", ""); got != http.StatusNotFound {
+		t.Errorf("a third member: %d", got)
+	}
+	if a, b := len(first.Requests(0)), len(second.Requests(0)); a != 1 || b != 1 {
+		t.Errorf("%d and %d requests", a, b)
 	}
 }
 

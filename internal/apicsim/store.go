@@ -35,6 +35,16 @@ func (n *node) attr(name string) string {
 	return ""
 }
 
+// has reports whether n has a child of the class.
+func (n *node) has(class string) bool {
+	for _, k := range n.children {
+		if k.class.name == class {
+			return true
+		}
+	}
+	return false
+}
+
 // sorted returns the children by RN.
 func (n *node) sorted() []*node {
 	kids := slices.Collect(maps.Values(n.children))
@@ -99,6 +109,11 @@ func (p path) within(q path) bool {
 	return len(p.rns) >= len(q.rns) && slices.Equal(p.rns[:len(q.rns)], q.rns)
 }
 
+// same reports whether p and q name the same object, read as the same classes.
+func (p path) same(q path) bool {
+	return slices.Equal(p.rns, q.rns) && slices.Equal(p.classes, q.classes)
+}
+
 // parsePath reads dn. "" is the top of everything.
 //
 // Source of the texts: apic-rest.md 2.7. unverified: the code of the first, and that its
@@ -133,9 +148,9 @@ func parsePath(dn string) (path, *wireError) {
 // the APIC's spelling. fits is true when the RN has the form of a class there.
 func matchRN(parent *class, rn string) (c *class, canonical string, fits bool) {
 	for _, k := range parent.children {
-		v, f, valid := k.match(rn)
+		values, f, valid := k.match(rn)
 		if f && valid {
-			return k, k.rn(v), true
+			return k, k.rn(values...), true
 		}
 		fits = fits || f
 	}

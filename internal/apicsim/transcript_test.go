@@ -8,7 +8,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -41,7 +40,8 @@ var update = flag.Bool("update", false, "rewrite the answers in testdata/transcr
 //	sleep 61s                let time pass
 //	fault {…}                arm a Fault
 //	drop N MATCH             lose events
-//	control /path [BODY]     POST to the control port
+//	seed …                   write as the fabric itself: Sim.Seed
+//	reload                   the leafs reload: Sim.ReloadLeafs
 //	cut                      close the sockets
 //	# words                  a comment
 //
@@ -121,13 +121,6 @@ func replay(t *testing.T, script string) string {
 			if err := c.sim.AddFault(f); err != nil {
 				t.Fatal(err)
 			}
-		case "control":
-			path, body, _ := strings.Cut(rest, " ")
-			w := httptest.NewRecorder()
-			c.sim.Control().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, strings.NewReader(body)))
-			if w.Code != http.StatusNoContent {
-				t.Fatalf("%s: %d %s", line, w.Code, w.Body)
-			}
 		case "drop":
 			var n int
 			var match string
@@ -137,6 +130,12 @@ func replay(t *testing.T, script string) string {
 			if err := c.sim.DropEvents(n, match); err != nil {
 				t.Fatal(err)
 			}
+		case "seed":
+			if err := c.sim.Seed([]byte(rest)); err != nil {
+				out.WriteString("! " + err.Error() + "\n")
+			}
+		case "reload":
+			c.sim.ReloadLeafs()
 		case "cut":
 			c.sim.CloseSockets()
 		default:
@@ -161,6 +160,8 @@ func setOptions(t *testing.T, o *apicsim.Options, fields []string) {
 		switch field.Interface().(type) {
 		case bool:
 			field.SetBool(!given || value == "true")
+		case string:
+			field.SetString(value)
 		case int:
 			var n int64
 			if _, err := fmt.Sscan(value, &n); err != nil {

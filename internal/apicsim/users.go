@@ -14,6 +14,17 @@ type User struct {
 	Certificates   map[string]*rsa.PublicKey // by name: NAME in uni/userext/user-…/usercert-NAME
 }
 
+// SetUser changes a user of all members, or adds one. The sessions that he has keep the rights
+// that they began with. unverified: that a real APIC's do.
+func (s *Sim) SetUser(u User) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range *s.members {
+		users := slices.DeleteFunc(slices.Clone(m.opts.Users), func(old User) bool { return old.Name == u.Name })
+		m.opts.Users = append(users, u)
+	}
+}
+
 func (u *User) all() bool { return u.Tenants == nil }
 
 // mayRead reports whether an object is visible. Source: apic-rest.md 11 lists what RBAC

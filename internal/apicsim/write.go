@@ -6,9 +6,15 @@ import (
 	"time"
 )
 
-// write applies one body to the object at target, all or nothing.
-// allow, where not nil, says whether the writer may. It returns what was done, and where.
-func (s *Sim) write(target string, body []byte, allow func(dn string) bool) (*tx, path, *wireError) {
+// writer is who writes.
+type writer struct {
+	allow  func(dn string) bool // nil: everything
+	fabric bool                 // the fabric itself: what only the APIC makes and sets, too
+}
+
+// write applies one body to the object at target, all or nothing. It returns what was
+// done, and where.
+func (s *Sim) write(target string, body []byte, by writer) (*tx, path, *wireError) {
 	o, err := parseBody(body)
 	if err != nil {
 		return nil, path{}, err
@@ -24,11 +30,16 @@ func (s *Sim) write(target string, body []byte, allow func(dn string) bool) (*tx
 	if err != nil {
 		return nil, path{}, err
 	}
-	if allow != nil && !allow(at.dn()) {
+	if by.allow != nil && !by.allow(at.dn()) {
 		return nil, path{}, denied(403, textNoRights)
 	}
 	t := s.begin()
-	if err := t.apply(o, at, t.s.fabric.find(at.parent())); err != nil {
+	t.fabric = by.fabric
+	parent := t.s.fabric.find(at.parent())
+	if parent == nil && t.fabric {
+		parent = t.makePath(at.parent())
+	}
+	if err := t.apply(o, at, parent); err != nil {
 		t.rollback()
 		return nil, path{}, err
 	}
@@ -72,7 +83,7 @@ func checkNames(o *object) *wireError {
 		return notModeled("objects of class " + o.class)
 	}
 	for _, a := range o.attrs {
-		if !c.hasAttribute(a.name) {
+		if !c.takes(a.name) {
 			return refuse(400, "unknown attribute '%s' in element '%s'", a.name, o.class)
 		}
 	}
@@ -85,7 +96,7 @@ func checkNames(o *object) *wireError {
 }
 
 // locate finds out where the outermost object of a body belongs: it is the object at base
-// itself, or one that base contains, named by dn, rn or its naming property.
+// itself, or one that base contains, named by dn, rn or its naming properties.
 func locate(o *object, base path) (path, *wireError) {
 	c := schema[o.class]
 	if dn, ok := o.attr("dn"); ok {
@@ -124,30 +135,29 @@ func locateChild(o *object, parent path) (path, *wireError) {
 		return p, checkIdentity(o, p)
 	}
 	if rn, ok := o.attr("rn"); ok && rn != "" {
-		v, fits, valid := c.match(rn)
+		values, fits, valid := c.match(rn)
 		if !fits || !valid {
 			return path{}, refuse(104, "Invalid RN %s", rn)
 		}
-		p := below(c.rn(v))
+		p := below(c.rn(values...))
 		return p, checkIdentity(o, p)
 	}
-	if c.naming == "" {
-		return below(c.rn("")), nil
+	given, canonical := make([]string, len(c.parts)), make([]string, len(c.parts))
+	for i, part := range c.parts {
+		name, ok := c.props[part.prop].name, false
+		if given[i], ok = o.attr(name); !ok {
+			return path{}, refuse(822, "naming property ('%s.%s') is not set.", c.name, name)
+		}
 	}
-	v, ok := o.attr(c.naming)
-	if !ok {
-		return path{}, refuse(822, "naming property ('%s.%s') is not set.", c.name, c.naming)
+	for i, part := range c.parts {
+		naming, code := &c.props[part.prop], 0
+		if canonical[i], code = naming.rule.check(given[i]); code != 0 {
+			return path{}, invalid(code, given[i], naming.name, c, below(c.rn(given...)).dn())
+		}
 	}
-	canonical, code := c.props[c.find(c.naming)].rule.check(v)
-	if code != 0 {
-		return path{}, invalid(code, v, c.naming, c, below(c.rn(v)).dn())
-	}
-	if strings.Count(canonical, "[") != strings.Count(canonical, "]") || (!c.brackets && strings.ContainsAny(canonical, "/[]")) {
-		return path{}, refuse(104, "Invalid RN %s", c.rn(v)) // it could not be found again in a DN
-	}
-	p := below(c.rn(canonical))
-	if _, err := parsePath(p.dn()); err != nil {
-		return path{}, refuse(104, "Invalid RN %s", c.rn(v))
+	p := below(c.rn(canonical...))
+	if again, err := parsePath(p.dn()); err != nil || !again.same(p) {
+		return path{}, refuse(104, "Invalid RN %s", c.rn(given...)) // it could not be found again in a DN
 	}
 	return p, nil
 }
@@ -158,24 +168,28 @@ func locateChild(o *object, parent path) (path, *wireError) {
 func checkIdentity(o *object, p path) *wireError {
 	c := p.class()
 	if rn, ok := o.attr("rn"); ok && rn != "" {
-		v, fits, valid := c.match(rn)
-		if !fits || !valid || c.rn(v) != p.rn() {
+		values, fits, valid := c.match(rn)
+		if !fits || !valid || c.rn(values...) != p.rn() {
 			return refuse(104, "Invalid RN %s", rn)
 		}
 	}
-	if c.naming == "" {
+	if len(c.parts) == 0 {
 		return nil
 	}
-	v, ok := o.attr(c.naming)
-	if !ok {
-		return nil
-	}
-	canonical, code := c.props[c.find(c.naming)].rule.check(v)
-	if code != 0 {
-		return invalid(code, v, c.naming, c, p.dn())
-	}
-	if c.rn(canonical) != p.rn() {
-		return createOnly(c, c.naming)
+	values, _, _ := c.match(p.rn())
+	for i, part := range c.parts {
+		naming := &c.props[part.prop]
+		v, ok := o.attr(naming.name)
+		if !ok {
+			continue
+		}
+		canonical, code := naming.rule.check(v)
+		if code != 0 {
+			return invalid(code, v, naming.name, c, p.dn())
+		}
+		if canonical != values[i] {
+			return createOnly(c, naming.name)
+		}
 	}
 	return nil
 }
@@ -254,7 +268,7 @@ func (t *tx) apply(o *object, p path, parent *node) *wireError {
 		return refuse(103, "Cannot create %s (%s); object %s already exists.", c.label, c.name, p.dn())
 	case n == nil && (parent == nil || (want == modify && !t.s.opts.ModifyCreates)):
 		return notFound(p.dn())
-	case c.foreign:
+	case c.foreign && !t.fabric:
 		// unverified: the code and text for objects that only the APIC makes.
 		return refuse(120, "class %s is not configurable, Dn0=%s, ", c.name, p.dn())
 	case n == nil:
@@ -294,7 +308,7 @@ func (t *tx) assign(o *object, n *node) *wireError {
 		if p.access == naming {
 			continue // checked with the DN
 		}
-		if p.access == readOnly {
+		if p.access == readOnly && !t.fabric {
 			// unverified: how the APIC refuses read-only properties; that the rule for
 			// create-only properties covers them is a guess.
 			return createOnly(n.class, p.name)
@@ -351,6 +365,7 @@ type change struct {
 // tx is one transaction. Its changes are made in place and can be undone until commit.
 type tx struct {
 	s       *Sim
+	fabric  bool // the fabric itself writes
 	changes []*change
 	of      map[*node]*change
 	undo    []func()
@@ -375,9 +390,11 @@ func (t *tx) create(parent *node, c *class, rn, dn string) *node {
 	for i := range c.props {
 		n.attrs[i] = c.props[i].def
 	}
-	if c.naming != "" {
-		v, _, _ := c.match(rn)
-		n.attrs[c.find(c.naming)] = v
+	if len(c.parts) > 0 {
+		values, _, _ := c.match(rn)
+		for i, p := range c.parts {
+			n.attrs[p.prop] = values[i]
+		}
 	}
 	if c.fixed {
 		if i := c.find("uid"); i >= 0 {
@@ -393,7 +410,7 @@ func (t *tx) create(parent *node, c *class, rn, dn string) *node {
 	t.number(n)
 	for _, name := range c.implicit {
 		k := schema[name]
-		t.create(n, k, k.rn(""), dn+"/"+k.rn(""))
+		t.create(n, k, k.rn(), dn+"/"+k.rn())
 	}
 	return n
 }
@@ -423,11 +440,31 @@ func (t *tx) set(n *node, i int, v string) {
 // delete removes n and all below it. Source: apic-rest.md 3.3, code 107: implicit objects
 // and those of every fabric stay. unverified: the full text.
 func (t *tx) delete(n *node) *wireError {
-	if n.class.fixed || n.class.foreign || n.system || n.parent == nil {
+	if n.class.fixed || n.system || n.parent == nil || (n.class.foreign && !t.fabric) {
 		return refuse(107, "Cannot delete object %s", n.dn)
 	}
 	t.drop(n)
 	return nil
+}
+
+// makePath creates what is missing on the way to the object at p, and returns that; nil if
+// something is missing there that the APIC does not make by itself.
+func (t *tx) makePath(p path) *node {
+	n := t.s.fabric.top
+	for i, rn := range p.rns {
+		k, c := n.children[rn], p.classes[i]
+		switch {
+		case k != nil:
+		case !c.foreign:
+			return nil
+		case c.name == "fabricNode":
+			k = t.leaf(n, strings.TrimPrefix(rn, c.prefix))
+		default:
+			k = t.create(n, c, rn, strings.TrimPrefix(n.dn+"/"+rn, "/"))
+		}
+		n = k
+	}
+	return n
 }
 
 func (t *tx) drop(n *node) {

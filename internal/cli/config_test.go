@@ -2,8 +2,11 @@ package cli
 
 import (
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,7 +41,7 @@ func apicEnvironment(t *testing.T) {
 
 var defaults = config{
 	expose: []string{"pods", "services"}, scope: []string{"import-security"}, policy: "sync", epgDeletion: "unless-used",
-	resyncInterval: 10 * time.Minute, apicRate: 20, leaderElect: true, leaderNamespace: "kube-system",
+	resyncInterval: 10 * time.Minute, apicRate: 20, orphanLimit: 20, leaderElect: true, leaderNamespace: "kube-system",
 	metricsAddress: ":8080", probeAddress: ":8081", logLevel: "info",
 }
 
@@ -55,6 +58,7 @@ var others = []struct{ flag, twin, value string }{
 	{"epg-deletion", "ACI_SYNC_EPG_DELETION", "always"},
 	{"dry-run", "ACI_SYNC_DRY_RUN", "true"},
 	{"resync-interval", "ACI_SYNC_RESYNC_INTERVAL", "1h"},
+	{"orphan-limit", "ACI_SYNC_ORPHAN_LIMIT", "5"},
 	{"apic-rate", "ACI_SYNC_APIC_RATE", "2.5"},
 	{"leader-elect", "ACI_SYNC_LEADER_ELECT", "false"},
 	{"leader-elect-namespace", "ACI_SYNC_LEADER_ELECT_NAMESPACE", "net"},
@@ -67,7 +71,7 @@ var others = []struct{ flag, twin, value string }{
 var othersParsed = config{
 	kubeconfig: "/kube/config", context: "prod", clusterID: "blue", namespaceSelector: "team=net",
 	allow: []string{"T1/*", "T2/OUT"}, expose: []string{"services"}, scope: []string{"import-security", "shared-security"},
-	policy: "upsert-only", epgDeletion: "always", dryRun: true, resyncInterval: time.Hour, apicRate: 2.5, leaderElect: false,
+	policy: "upsert-only", epgDeletion: "always", dryRun: true, resyncInterval: time.Hour, apicRate: 2.5, orphanLimit: 5, leaderElect: false,
 	leaderNamespace: "net", metricsAddress: "0", probeAddress: "127.0.0.1:9", logFormat: "text", logLevel: "debug",
 }
 
@@ -195,5 +199,29 @@ func TestSettings_take_the_ways_to_trust_an_APIC(t *testing.T) {
 	}
 	if _, err := apic.New(s.members, s.username, s.apic); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestLogs_have_their_format_and_level(t *testing.T) {
+	for name, tt := range map[string]struct{ format, level, want string }{
+		"json where it is no terminal": {"", "info", `{"level":"INFO","msg":"did","dur":"1.5s"}` + "\n" + `{"level":"WARN","msg":"failed"}` + "\n"},
+		"json":                         {"json", "warn", `{"level":"WARN","msg":"failed"}` + "\n"},
+		"text":                         {"text", "debug", "level=DEBUG msg=looked\nlevel=INFO msg=did dur=1.5s\nlevel=WARN msg=failed\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var b strings.Builder
+			h, level, err := logHandler(tt.format, tt.level, &b)
+			if err != nil || !strings.EqualFold(level.String(), tt.level) {
+				t.Fatalf("level %v, %v", level, err)
+			}
+			log := slog.New(h)
+			log.Debug("looked")
+			log.Info("did", "dur", 1500*time.Millisecond)
+			log.Warn("failed")
+			got := regexp.MustCompile(`"time":"[^"]*",|time=\S+ `).ReplaceAllString(b.String(), "")
+			if d := cmp.Diff(tt.want, got); d != "" {
+				t.Errorf("(-want +got)\n%s", d)
+			}
+		})
 	}
 }

@@ -136,7 +136,7 @@ func (c *Controller) stillPlanned(key aci.DN, e aci.ExtEPG, changes []plan.Chang
 		planned[ch.Place] = ch
 	}
 	still := map[aci.Place]bool{}
-	for _, now := range plan.Diff(c.want, c.have, c.opts.Policy, key, places).Changes {
+	for _, now := range c.diff(key, places).Changes {
 		if was, ok := planned[now.Place]; ok && was.DN == now.DN && was.Action == now.Action &&
 			was.Mark == now.Mark && maps.Equal(was.Attrs, now.Attrs) {
 			still[now.Place] = true
@@ -259,7 +259,7 @@ func (c *Controller) expect(key aci.DN, p plan.Post, since time.Time) *batch {
 	whole := false
 	for _, ch := range p.Changes {
 		whole = whole || !ch.Place.Prefix.IsValid()
-		if ch.Mark && ch.Action == plan.Update {
+		if ch.Mark && ch.Action == plan.Update && len(ch.Attrs) == 0 {
 			continue // tags may not be announced: they are read
 		}
 		c.have.Expect(ch.DN, ch.Status(), ch.Attrs)

@@ -187,6 +187,23 @@ func TestAForeignEPGIsUsedAgainWhenItsOwnerMakesItAgain(t *testing.T) {
 	}
 }
 
+func TestWhatAnAbsentEPGWasIsForgottenWithItsLastWorkload(t *testing.T) {
+	bubble(t, options{}, func(w *world) {
+		w.deploy("other", "a/other", "10.0.0.1")
+		w.set("a/theirs", `"descr":"x"`)
+		w.deploy("guest", "a/theirs", "10.0.0.4")
+		w.sleep(time.Second)
+		w.remove(dn("a/theirs"))
+		w.sleep(time.Minute)
+		w.undeploy("guest", "10.0.0.4")
+		w.sleep(time.Minute)
+		w.want("a/other*: 10.0.0.1*")
+		w.deploy("new", "a/theirs", "10.0.0.5") // it is as if it had never been there
+		w.sleep(time.Minute)
+		w.want("a/other*: 10.0.0.1*", "a/theirs*: 10.0.0.5*")
+	})
+}
+
 func TestAnL3OutThatVanishedIsWaitedFor(t *testing.T) {
 	for name, silent := range map[string]bool{"announced": false, "not announced": true} {
 		t.Run(name, func(t *testing.T) {
@@ -215,7 +232,7 @@ func TestAMissingL3OutIsLookedForEverMoreRarely(t *testing.T) {
 	bubble(t, options{}, func(w *world) {
 		w.deploy("web", "new/web", "10.0.0.1")
 		w.sleep(time.Minute)
-		const read = "out-new.json?query-target=subtree&target-subtree-class=l3extOut,l3extRsEctx,l3extInstP,l3extSubnet,fvRsProv,fvRsCons,l3extRsNodeL3OutAtt,tagAnnotation&page"
+		const read = "out-new.json?query-target=subtree&target-subtree-class=l3extOut,l3extRsEctx,l3extInstP,l3extSubnet,fvRsProv,fvRsCons,l3extRsNodeL3OutAtt,tagAnnotation,faultInst,faultDelegate&page"
 		if n := w.reads(read); n != 5 { // at 0, 5, 15, 35 and, for the first time after 60 s more, 75 s
 			if n != 4 {
 				t.Errorf("%d reads in the first minute", n)

@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -39,6 +38,9 @@ type APIC interface {
 	// ReadFaults subscribes to the faults of leafs and reads them; ForgetFaults ends that.
 	ReadFaults(ctx context.Context) (aci.Update, error)
 	ForgetFaults()
+	// Login returns what the APIC said of itself and of the user at the newest login; false before
+	// the first.
+	Login() (aci.Login, bool)
 	// Updates are the events and gaps of what was read; closed when the client ends.
 	Updates() <-chan aci.Update
 }
@@ -55,12 +57,20 @@ type Writer interface {
 type Cluster interface {
 	// Note records a Kubernetes Event on an object; it does not block.
 	Note(to desired.Ref, warning bool, reason, message string)
+	// Record writes what is to be remembered of an external EPG and how things stand there, where
+	// that differs from what the cluster holds. It does not retry. One call at a time.
+	Record(ctx context.Context, rec desired.Record, st desired.Status) error
+	// Forget deletes the record of e. One call at a time.
+	Forget(ctx context.Context, e aci.ExtEPG) error
+	// Answer replaces what a person approved in the record of e by what became of it.
+	Answer(ctx context.Context, e aci.ExtEPG, answer string) error
 }
 
 // Options of a Controller.
 type Options struct {
 	Desired        desired.Options
 	Policy         plan.Policy
+	Records        bool          // the cluster keeps records
 	ResyncInterval time.Duration // between full reads of an L3Out, jittered by a tenth; 0 means 10 minutes
 	Workers        int           // VRFs worked on at a time; 0 means 4
 	Logger         *slog.Logger
@@ -78,25 +88,34 @@ type Controller struct {
 
 	synced  chan struct{} // closed when all of Kubernetes is folded
 	syncing sync.Once
+	rights  chan struct{} // holds one token when the user may have got more rights
 
-	mu       sync.Mutex // guards the fields below
-	want     *desired.State
-	have     *observed.State
-	queue    workqueue.TypedDelayingInterface[aci.DN] // keys are domains; nil before Run
-	running  bool                                     // Run has read what there is; before that nothing is decided
-	silent   bool                                     // problems are returned by Plan, not told
-	watches  map[aci.L3Out]*watch
-	domains  map[aci.DN]*domain
-	batches  map[*batch]struct{} // POSTs whose events are to come
-	awaits   map[aci.DN]*batch   // object -> the last of them that concerns it
-	refused  map[aci.Place]*refusal
-	fights   map[aci.Place]*fight    // what was put back lately
-	later    map[aci.Place]time.Time // what could not be decided -> when it is looked at again
-	would    map[aci.Place]string    // in a dry run: the change that would be made, as it was told
-	kept     map[aci.ExtEPG]string   // EPGs that stay although nobody names them -> why
-	problems map[origin][]desired.Problem
-	shown    map[shown]int // problem -> origins that have it
-	faults   faultWatch
+	mu        sync.Mutex // guards the fields below, and what changes of opts.Policy
+	want      *desired.State
+	have      *observed.State
+	queue     workqueue.TypedDelayingInterface[aci.DN] // keys are domains; nil before Run
+	running   bool                                     // Run has read what there is; before that nothing is decided
+	silent    bool                                     // problems are returned by Plan, not told
+	watches   map[aci.L3Out]*watch
+	domains   map[aci.DN]*domain
+	batches   map[*batch]struct{} // POSTs whose events are to come
+	awaits    map[aci.DN]*batch   // object -> the last of them that concerns it
+	refused   map[aci.Place]*refusal
+	fights    map[aci.Place]*fight                // what was put back lately
+	approvals map[aci.ExtEPG]*approval            // being carried out
+	turned    chan struct{}                       // gets a token when something may have changed; nil unless somebody waits
+	held      map[aci.ExtEPG]map[aci.DN]aci.Place // deletions that wait for a person
+	later     map[aci.Place]time.Time             // what could not be decided -> when it is looked at again
+	would     map[aci.Place]string                // in a dry run: the change that would be made, as it was told
+	kept      map[aci.ExtEPG]string               // EPGs that stay although nobody names them -> why
+	problems  map[origin][]desired.Problem
+	origins   map[desired.Ref]map[origin]struct{} // workload -> where its problems come from
+	shown     map[shown]int                       // problem -> origins that have it
+	records   records
+	login     aci.Login // the newest that was taken in
+	heeded    bool      // there was one
+	blind     bool      // marked objects may not be looked for
+	faults    faultWatch
 }
 
 // watch is an L3Out that is read and subscribed to.
@@ -106,6 +125,7 @@ type watch struct {
 	recheck time.Duration // between the last two looks at a missing one, or attempts to read it
 	pauseAt time.Time     // when the pause tags were read last
 	holds   bool          // something in it may bear our mark: nothing is decided before it is read
+	denied  bool          // the user may not read it, as was found last
 }
 
 // doubled is how long to wait for the next look.
@@ -125,21 +145,26 @@ func New(apic APIC, writer Writer, cluster Cluster, o Options) *Controller {
 	}
 	c := &Controller{
 		apic: apic, writer: writer, cluster: cluster, opts: o, log: o.Logger, metrics: newMetrics(o.Metrics),
-		synced:   make(chan struct{}),
-		want:     desired.NewState(o.Desired),
-		have:     observed.NewState(o.Policy.Owner),
-		watches:  map[aci.L3Out]*watch{},
-		domains:  map[aci.DN]*domain{},
-		batches:  map[*batch]struct{}{},
-		awaits:   map[aci.DN]*batch{},
-		refused:  map[aci.Place]*refusal{},
-		fights:   map[aci.Place]*fight{},
-		later:    map[aci.Place]time.Time{},
-		would:    map[aci.Place]string{},
-		kept:     map[aci.ExtEPG]string{},
-		problems: map[origin][]desired.Problem{},
-		shown:    map[shown]int{},
-		faults:   newFaultWatch(),
+		rights:    make(chan struct{}, 1),
+		synced:    make(chan struct{}),
+		want:      desired.NewState(o.Desired),
+		have:      observed.NewState(o.Policy.Owner),
+		watches:   map[aci.L3Out]*watch{},
+		domains:   map[aci.DN]*domain{},
+		batches:   map[*batch]struct{}{},
+		awaits:    map[aci.DN]*batch{},
+		refused:   map[aci.Place]*refusal{},
+		fights:    map[aci.Place]*fight{},
+		approvals: map[aci.ExtEPG]*approval{},
+		held:      map[aci.ExtEPG]map[aci.DN]aci.Place{},
+		later:     map[aci.Place]time.Time{},
+		would:     map[aci.Place]string{},
+		kept:      map[aci.ExtEPG]string{},
+		problems:  map[origin][]desired.Problem{},
+		origins:   map[desired.Ref]map[origin]struct{}{},
+		shown:     map[shown]int{},
+		records:   newRecords(),
+		faults:    newFaultWatch(),
 	}
 	return c
 }
@@ -149,10 +174,35 @@ func New(apic APIC, writer Writer, cluster Cluster, o Options) *Controller {
 func (c *Controller) Fold(r desired.Ref, obj metav1.Object) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.folded(r, func() desired.Touched { return c.want.Fold(r, obj) })
+}
+
+// Missed takes in that the object r is gone although nobody saw it go. Otherwise as Fold.
+func (c *Controller) Missed(r desired.Ref) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.folded(r, func() desired.Touched { return c.want.Missed(r) })
+}
+
+// folded schedules what follows from a fold of r.
+func (c *Controller) folded(r desired.Ref, fold func() desired.Touched) {
 	before, named := c.want.Target(r)
-	t := c.want.Fold(r, obj)
+	c.touched(fold())
+	if after, names := c.want.Target(r); c.running && before != after {
+		// The EPG may be others' too, and have problems: one workload less or more to tell.
+		if named {
+			c.dirty(before, aci.Place{ExtEPG: before})
+		}
+		if names {
+			c.dirty(after, aci.Place{ExtEPG: after})
+		}
+	}
+}
+
+// touched schedules what follows from a fold of the cluster. Run begins with everything.
+func (c *Controller) touched(t desired.Touched) {
 	if !c.running {
-		return // Run begins with everything
+		return
 	}
 	c.mark(t.Places)
 	for _, p := range t.Places {
@@ -162,14 +212,8 @@ func (c *Controller) Fold(r desired.Ref, obj metav1.Object) {
 	}
 	for _, w := range t.Workloads {
 		c.tell(origin{workload: w}, c.want.Problems(w))
-	}
-	if after, names := c.want.Target(r); before != after {
-		// The EPG may be others' too, and have problems: one workload less or more to tell.
-		if named {
-			c.dirty(before, aci.Place{ExtEPG: before})
-		}
-		if names {
-			c.dirty(after, aci.Place{ExtEPG: after})
+		if e, ok := c.want.Target(w); ok {
+			c.recordLater(e)
 		}
 	}
 }
@@ -183,8 +227,15 @@ func (c *Controller) Run(ctx context.Context) error {
 	queue := workqueue.NewTypedDelayingQueue[aci.DN]()
 	c.mu.Lock()
 	c.queue = queue
+	if c.keeps() {
+		c.records.queue = workqueue.NewTypedRateLimitingQueue(
+			workqueue.NewTypedItemExponentialFailureRateLimiter[aci.ExtEPG](500*time.Millisecond, time.Minute))
+	}
 	c.mu.Unlock()
 	g, ctx := errgroup.WithContext(ctx)
+	if c.keeps() {
+		g.Go(func() error { c.keepRecords(ctx); return nil })
+	}
 	g.Go(func() error { return c.listen(ctx) })
 	g.Go(func() error {
 		if err := c.start(ctx); err != nil {
@@ -201,6 +252,9 @@ func (c *Controller) Run(ctx context.Context) error {
 	g.Go(func() error {
 		<-ctx.Done()
 		queue.ShutDown()
+		if c.keeps() {
+			c.records.queue.ShutDown()
+		}
 		return nil
 	})
 	return g.Wait()
@@ -246,6 +300,9 @@ func (c *Controller) fold(u aci.Update) {
 	w := c.watches[l]
 	if w == nil {
 		return
+	}
+	if w.denied && u.Kind == aci.Event {
+		c.hurry(l) // something of it is shown
 	}
 	if existed && !c.have.Exists(l) {
 		w.missing, w.recheck = true, recheckMin
@@ -304,6 +361,7 @@ func (c *Controller) start(ctx context.Context) error {
 	for l := range c.watches {
 		c.queue.Add(c.have.Domain(l)) // also where nothing is dirty the next read must come
 	}
+	c.progress()
 	c.log.Info("in control", "sub", len(c.watches), "subnets", c.have.Owned())
 	return nil
 }
@@ -317,13 +375,23 @@ func (c *Controller) watchNamed(known bool) []aci.L3Out {
 		c.watch(e.L3Out)
 		c.watches[e.L3Out].holds = c.watches[e.L3Out].holds || !known
 	}
+	for e, rec := range c.records.there {
+		c.watch(e.L3Out)
+		// Its mark may be gone, and be found by reading it only.
+		w := c.watches[e.L3Out]
+		w.holds = w.holds || rec.Managed != nil && *rec.Managed
+	}
 	return slices.SortedFunc(maps.Keys(c.watches), aci.L3Out.Compare)
 }
 
 // begin makes everything dirty, and tells what is wrong with workloads as such. Callers hold mu.
 func (c *Controller) begin() {
 	c.running = true
+	c.want.Begin()
 	c.mark([]aci.Place{{}})
+	for e := range c.records.there {
+		c.recordLater(e)
+	}
 	for _, w := range c.want.AllWorkloads() {
 		c.tell(origin{workload: w}, c.want.Problems(w))
 	}
@@ -366,38 +434,45 @@ func (c *Controller) retryable(ctx context.Context, failed map[aci.L3Out]error) 
 
 // forGood reports an answer that waiting does not change: the user may not read this, or the
 // APIC cannot tell it. Its own domain stays shut; others cannot wait for ever.
-func forGood(err error) bool {
-	answer, ok := errors.AsType[*aci.Error](err)
-	return ok && !errors.Is(err, aci.ErrSession) && (answer.Status == 403 || answer.Status == 400)
-}
+func forGood(err error) bool { return denied(err) || answered(err, 400) }
 
-// findMarks watches every L3Out in which something bears our mark; false when it may not be told.
+// findMarks watches every L3Out in which something is seen to bear our mark; false when it is not
+// known in which L3Outs the user would have been shown it.
 func (c *Controller) findMarks(ctx context.Context) (bool, error) {
 	dns, err := c.apic.Marks(ctx, c.opts.Policy.Owner)
-	if refused, ok := errors.AsType[*aci.Error](err); ok && refused.Status == 403 && !errors.Is(err, aci.ErrSession) {
-		// A user with rights to one tenant only may not be shown the whole fabric.
-		c.log.Warn("may not look for marked objects fabric-wide: what is left of ours in L3Outs that no workload names stays",
-			"err", err)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.heed()
+	if denied(err) {
+		if !c.blind {
+			c.log.Warn("may not look for marked objects fabric-wide: what is left of ours in L3Outs that no workload names stays",
+				"err", err)
+		}
+		c.blind = true
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.blind = false
 	for _, d := range dns {
 		if l, ok := aci.L3OutOf(d); ok {
 			c.watch(l)
 			c.watches[l].holds = true
 		}
 	}
-	return true, nil
+	return c.login.TellsRights(), nil
 }
 
 // watch begins to read and follow l, if that is new.
 func (c *Controller) watch(l aci.L3Out) {
 	if c.watches[l] == nil {
 		c.watches[l] = &watch{}
+		for e, rec := range c.records.there {
+			if e.L3Out == l {
+				c.remember(e, rec)
+			}
+		}
 		if c.running {
 			c.queue.Add(c.have.Domain(l))
 		}
@@ -405,12 +480,18 @@ func (c *Controller) watch(l aci.L3Out) {
 	}
 }
 
-// resync looks for marked objects fabric-wide once per interval; the L3Outs themselves are
-// read again by their workers.
+// resync looks for marked objects fabric-wide once per interval, and when the user's rights
+// changed; the L3Outs themselves are read again by their workers.
 func (c *Controller) resync(ctx context.Context) {
 	for {
-		if !sleep(ctx, c.jitter()) {
+		t := time.NewTimer(c.jitter())
+		select {
+		case <-ctx.Done():
+			t.Stop()
 			return
+		case <-c.rights:
+			t.Stop()
+		case <-t.C:
 		}
 		if _, err := c.findMarks(ctx); err != nil && ctx.Err() == nil {
 			c.log.Warn("cannot look for marked objects, will try again", "err", err)

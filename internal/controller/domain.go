@@ -51,7 +51,7 @@ func (c *Controller) domain(key aci.DN) *domain {
 }
 
 // mark makes places dirty in every domain that they concern: an address also where else it is
-// claimed or held, an EPG with all that is claimed in it. Callers hold mu.
+// claimed or held, an EPG with all that is claimed or held in it. Callers hold mu.
 func (c *Controller) mark(places []aci.Place) {
 	if slices.Contains(places, aci.Place{}) {
 		places = c.everything()
@@ -69,6 +69,9 @@ func (c *Controller) mark(places []aci.Place) {
 				if q.Prefix.IsValid() {
 					c.markPrefix(q)
 				}
+			}
+			for n := range c.have.Subnets(p.ExtEPG) {
+				c.dirty(p.ExtEPG, aci.Place{ExtEPG: p.ExtEPG, Prefix: n.Prefix})
 			}
 		}
 	}
@@ -109,6 +112,8 @@ func (c *Controller) dirtyIn(key aci.DN, p aci.Place) {
 	if !c.running {
 		return // Run begins with everything
 	}
+	c.recount(p)
+	c.recordLater(p.ExtEPG)
 	d := c.domain(key)
 	d.places[p] = struct{}{}
 	if !d.since.IsZero() {
@@ -166,7 +171,16 @@ func (c *Controller) prune(key aci.DN) {
 			!c.have.Pending(p.Prefix) && c.problems[origin{domain: key, Place: aci.Place{Prefix: p.Prefix}}] == nil &&
 			c.refused[p] == nil {
 			delete(d.places, p)
+			c.left(p)
 		}
+	}
+}
+
+// left tells the desired side when nothing is at p, so that it forgets what it remembers for the
+// sake of a subnet there. In an L3Out that is not watched there is nothing of ours.
+func (c *Controller) left(p aci.Place) {
+	if c.watches[p.L3Out] == nil || c.have.Absent(p) {
+		c.mark(c.want.Left(p))
 	}
 }
 
@@ -199,6 +213,8 @@ func (c *Controller) arrived(dn aci.DN) {
 	delete(c.awaits, dn)
 	if delete(b.waits, dn); len(b.waits) == 0 {
 		c.metrics.converged(time.Since(b.since))
+		c.records.synced[b.epg] = time.Now()
+		c.recordLater(b.epg)
 		c.finish(b)
 	}
 }

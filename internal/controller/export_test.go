@@ -1,5 +1,7 @@
 package controller
 
+import "github.com/haystacknetworks/aci-sync/internal/aci"
+
 // Remembered is how much the controller keeps in mind beside what is wanted and what is there.
 func (c *Controller) Remembered() map[string]int {
 	c.mu.Lock()
@@ -10,7 +12,14 @@ func (c *Controller) Remembered() map[string]int {
 	}
 	return map[string]int{
 		"watches": len(c.watches), "domains": len(c.domains), "dirty": dirty, "batches": len(c.batches), "awaits": len(c.awaits),
-		"refused": len(c.refused), "fights": len(c.fights), "later": len(c.later), "kept": len(c.kept), "problems": len(c.problems), "shown": len(c.shown),
+		"refused": len(c.refused), "fights": len(c.fights), "held": len(c.held), "later": len(c.later), "kept": len(c.kept), "problems": len(c.problems), "shown": len(c.shown),
 		"seen": len(c.have.L3Outs()), "faults": len(c.faults.changed),
 	}
+}
+
+// Withdrawn reports whether the controller still has in mind that a claim of p ended.
+func (c *Controller) Withdrawn(p aci.Place) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.want.Withdrawn(p)
 }

@@ -107,7 +107,7 @@ func (c *Controller) retryFaults(ctx context.Context, err error) {
 	case ctx.Err() != nil:
 	case forGood(err):
 		if !w.denied {
-			c.log.Warn("the APIC does not let the faults of leafs be read: nobody is told when a leaf does not program what was written", "err", err)
+			c.log.Warn("cannot read the faults of leafs: only those that the APIC shows at an external EPG are told of", "err", err)
 		}
 		w.failed, w.denied = 0, true
 	default:

@@ -29,25 +29,27 @@ func ofLeaf(leaf int, code string) string {
 	return fmt.Sprintf("topology/pod-1/node-%d/sys/actrl/dbgStatsReport/fault-%s", leaf, code)
 }
 
-func (w *world) raise(dn, descr string) {
+// fabricSays lets the fabric itself set attributes, written as `"k":"v"`.
+func (w *world) fabricSays(class, dn, attrs string) {
 	w.t.Helper()
-	if err := w.sim.RaiseFault(dn, map[string]string{"descr": descr}); err != nil {
+	if err := w.sim.Seed(fmt.Appendf(nil, `{%q:{"attributes":{"dn":%q,%s}}}`, class, dn, attrs)); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+func (w *world) raise(dn, descr string) {
+	w.t.Helper()
+	w.fabricSays("faultInst", dn, fmt.Sprintf(`"lc":"raised","severity":"minor","descr":%q`, descr))
 }
 
 func (w *world) clearFault(dn string) {
 	w.t.Helper()
-	if err := w.sim.ClearFault(dn); err != nil {
-		w.t.Fatal(err)
-	}
+	w.fabricSays("faultInst", dn, `"lc":"retaining","severity":"cleared"`)
 }
 
 func (w *world) state(path, key, value string) {
 	w.t.Helper()
-	if err := w.sim.SetState(dn(path), map[string]string{key: value}); err != nil {
-		w.t.Fatal(err)
-	}
+	w.fabricSays("l3extInstP", dn(path), fmt.Sprintf(`%q:%q`, key, value))
 }
 
 // wantProblems fails unless so many problems are known.
@@ -82,6 +84,9 @@ func TestAFaultIsToldOnceAndEnds(t *testing.T) {
 		if !strings.Contains(w.logged(), words) {
 			t.Errorf("not in the log: %s", words)
 		}
+		if got, want := w.record("a/web"), "managed=true owner=k1 guest web 2/2 AddressConflict AddressConflict FaultRaised"; got != want {
+			t.Errorf("record %q, want %q", got, want)
+		}
 		w.sleep(3 * resynced)
 		w.wantNotes()
 		if n := measured(t, r, "acisync_problems", controller.ReasonFaultRaised); n != 2 {
@@ -92,6 +97,9 @@ func TestAFaultIsToldOnceAndEnds(t *testing.T) {
 		w.sleep(patience)
 		w.wantNotes()
 		w.wantProblems(0)
+		if got, want := w.record("a/web"), "managed=true owner=k1 guest web 2/2 InSync"; got != want {
+			t.Errorf("record %q, want %q", got, want)
+		}
 		if n := measured(t, r, "acisync_problems", controller.ReasonFaultRaised); n != 0 {
 			t.Errorf("%v workloads have the problem still", n)
 		}
@@ -123,9 +131,7 @@ func TestFaults(t *testing.T) {
 			w.wantProblems(0)
 		},
 		"one that soaks is not told before it is raised": func(w *world) {
-			if err := w.sim.RaiseFault(ofEPG(101, "a/web"), map[string]string{"lc": "soaking"}); err != nil {
-				w.t.Fatal(err)
-			}
+			w.fabricSays("faultInst", ofEPG(101, "a/web"), `"lc":"soaking"`)
 			w.sleep(2 * time.Minute)
 			w.wantNotes()
 			w.raise(ofEPG(101, "a/web"), "x")
@@ -272,19 +278,33 @@ func TestFaults(t *testing.T) {
 			w.sleep(time.Hour)
 			w.want("a/web*: 10.0.0.1* 10.0.0.5*", "b/db*: 10.0.0.2*")
 			w.wantNotes()
-			if n := strings.Count(w.logged(), "does not let the faults of leafs be read"); n != 1 {
+			if n := strings.Count(w.logged(), "cannot read the faults of leafs: only"); n != 1 {
 				w.t.Errorf("said %d times that they may not be read", n)
 			}
 			w.sim.ClearFaults()
 			w.sleep(resynced)
 			w.wantNotes(raised + " web")
 		},
+		"only those at an EPG are shown": func(w *world) {
+			w.sim.SetUser(reader("T"))
+			w.sim.ExpireSessions()
+			w.sleep(time.Minute)
+			w.fabricSays("faultDelegate", dn("a/web")+"/fd-[uni/epp/rtd-["+dn("a/web")+"]/node-101/nwissues]-fault-F0467",
+				`"lc":"raised","descr":"Fault delegate: Configuration failed for `+dn("a/web")+` due to x"`)
+			w.sleep(patience)
+			w.wantNotes(raised + " web")
+			if words := "it says F0467 on leaf 101: x"; !strings.Contains(w.logged(), words) {
+				w.t.Errorf("not in the log: %s", words)
+			}
+			w.sleep(3 * resynced)
+			w.wantProblems(1)
+		},
 		"they cannot be read": func(w *world) {
 			w.fault(apicsim.Fault{Match: `GET /api/class/faultInst`, Times: -1, Status: 503})
 			w.sim.CloseSockets()
 			w.raise(ofEPG(101, "a/web"), "x")
 			w.sleep(time.Hour)
-			if n := w.reads("faultInst"); n < 55 || n > 70 {
+			if n := w.reads("/api/class/faultInst"); n < 55 || n > 70 {
 				w.t.Errorf("%d attempts in an hour", n)
 			}
 			w.wantNotes()
@@ -347,14 +367,14 @@ func TestFaultsCostNoWritesAndNoReads(t *testing.T) {
 func TestFaultsAreFollowedWhileAnL3OutIs(t *testing.T) {
 	bubble(t, twoLeafs(), func(w *world) {
 		w.sleep(time.Hour)
-		if n := w.reads("faultInst"); n != 0 {
+		if n := w.reads("/api/class/faultInst"); n != 0 {
 			t.Errorf("%d reads although nothing is watched", n)
 		}
 		for range 2 {
 			w.forget()
 			w.deploy("web", "a/web", "10.0.0.1")
 			w.sleep(time.Second)
-			if n := w.reads("faultInst"); n != 2 {
+			if n := w.reads("/api/class/faultInst"); n != 2 {
 				t.Errorf("%d requests to subscribe and read, want 2", n)
 			}
 			w.raise(ofEPG(101, "a/web"), "x")
@@ -366,7 +386,7 @@ func TestFaultsAreFollowedWhileAnL3OutIs(t *testing.T) {
 			w.clearFault(ofEPG(101, "a/web"))
 			w.forget()
 			w.sleep(time.Hour)
-			if n := w.reads("faultInst"); n != 0 {
+			if n := w.reads("/api/class/faultInst"); n != 0 {
 				t.Errorf("%d reads although nothing is watched any more", n)
 			}
 			w.wantProblems(0)

@@ -18,6 +18,7 @@ const (
 	ReasonReverted      = "DriftReverted" // what somebody changed or deleted on the APIC was put back
 	ReasonContractsLost = "ContractsLost" // somebody deleted an EPG of ours with contracts, which aci-sync does not restore
 	ReasonRefused       = "Refused"       // the APIC refuses a change because of what it says
+	ReasonNotReadable   = "NotReadable"   // the user may not read the L3Out
 )
 
 // shown is a problem as a person sees it, however many places have it.
@@ -77,17 +78,24 @@ func (c *Controller) report(domain aci.DN, places map[aci.Place]struct{}, p plan
 		}
 		if p.Kept[at.ExtEPG] == nil {
 			delete(c.kept, at.ExtEPG)
+			c.recordLater(at.ExtEPG)
 		}
+		if !c.want.Named(at.ExtEPG) && c.have.Complete(at.L3Out) {
+			c.have.Release(at.ExtEPG) // what it was does not matter to anybody
+		}
+		c.left(at)
 	}
 	for o, list := range found {
 		c.tell(o, list)
 	}
+	c.hold(places, p.Held)
 	for _, e := range slices.SortedFunc(maps.Keys(p.Kept), aci.ExtEPG.Compare) {
 		why := strings.Join(p.Kept[e], ", ")
 		if c.kept[e] != why && !c.silent {
 			c.log.Warn("no workload names the external EPG any more, but it stays", "epg", e, "reason", why)
 		}
 		c.kept[e] = why
+		c.recordLater(e)
 	}
 }
 
@@ -128,6 +136,22 @@ func (c *Controller) tell(at origin, list []desired.Problem) {
 		delete(c.problems, at)
 	} else {
 		c.problems[at] = list
+	}
+	for _, q := range old {
+		if delete(c.origins[q.Ref], at); len(c.origins[q.Ref]) == 0 {
+			delete(c.origins, q.Ref)
+		}
+	}
+	for _, q := range list {
+		if c.origins[q.Ref] == nil {
+			c.origins[q.Ref] = map[origin]struct{}{}
+		}
+		c.origins[q.Ref][at] = struct{}{}
+	}
+	for _, q := range slices.Concat(old, list) {
+		if e, ok := c.want.Target(q.Ref); ok {
+			c.recordLater(e)
+		}
 	}
 }
 

@@ -36,6 +36,9 @@ func TestAnHourWithoutAPIC(t *testing.T) {
 				if n := w.loop.Remembered()["dirty"]; n > 20 {
 					t.Errorf("%d places are dirty", n)
 				}
+				for i := range 700 {
+					w.wantForgotten(fmt.Sprintf("a/web/10.1.%d.%d", i/250, i%250))
+				}
 				n, logged := len(w.requests()), strings.Count(w.logged(), "\n")
 				t.Logf("%d requests, %d log lines", n, logged)
 				if n > 1500 {
@@ -122,6 +125,11 @@ func TestADayOfChurnLeavesNothingBehind(t *testing.T) {
 		for what, n := range w.loop.Remembered() {
 			if n != 0 {
 				t.Errorf("%d %s are kept in mind", n, what)
+			}
+		}
+		for i := range 60 {
+			for _, ip := range []string{"10.0.0.1", "10.0.0.2"} {
+				w.wantForgotten(fmt.Sprintf("%s/e%d/%s", []string{"a", "b", "c", "new"}[i%4], i, ip))
 			}
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/haystacknetworks/aci-sync/internal/aci"
+	"github.com/haystacknetworks/aci-sync/internal/controller"
 	"github.com/haystacknetworks/aci-sync/internal/desired"
 	"github.com/haystacknetworks/aci-sync/internal/plan"
 )
@@ -129,6 +130,35 @@ func TestProblems(t *testing.T) {
 			w.tag("a", aci.PauseKey, "yes")
 			w.sleep(resynced)
 			w.wantNotes(plan.ReasonPaused + " web")
+		},
+		"an EPG that its owner deleted": func(w *world) {
+			w.set("a/theirs", `"descr":"x"`)
+			w.deploy("web", "a/theirs", ips...)
+			w.sleep(time.Second)
+			w.remove(dn("a/theirs"))
+			w.sleep(time.Hour)
+			w.wantNotes(plan.ReasonEPGGone + " web")
+			w.set("a/theirs", `"descr":"x"`)
+			w.sleep(time.Second)
+			w.wantNotes()
+		},
+		"subnets that do not classify": func(w *world) {
+			for _, ip := range ips {
+				w.set("a/theirs/"+ip, `"scope":"export-rtctrl"`)
+			}
+			w.deploy("web", "a/theirs", ips...)
+			w.sleep(time.Hour)
+			w.wantNotes(plan.ReasonNotClassify + " web")
+		},
+		"contracts that went with an EPG of ours": func(w *world) {
+			w.hand("uni/tn-T", `{"vzBrCP":{"attributes":{"name":"c"}}}`)
+			w.deploy("web", "a/web", ips...)
+			w.sleep(2 * time.Second)
+			w.child("a/web", "fvRsProv", `"tnVzBrCPName":"c"`)
+			w.sleep(time.Second)
+			w.remove(dn("a/web"))
+			w.sleep(time.Hour)
+			w.wantNotes(controller.ReasonContractsLost+" web", controller.ReasonReverted+" web")
 		},
 		"drift": func(w *world) {
 			w.deploy("web", "a/web", ips...)

@@ -16,7 +16,7 @@ import (
 	"github.com/haystacknetworks/aci-sync/internal/apicsim"
 )
 
-// TestRandomHistories mixes changes of the cluster, edits by hand, faults and restarts, and
+// TestRandomHistories mixes changes of the cluster, pauses, edits by hand, faults and restarts, and
 // compares what is there in the end with what must be.
 func TestRandomHistories(t *testing.T) {
 	for seed := range uint64(12) {
@@ -53,10 +53,15 @@ func pick[T any](h *history, list ...T) T { return list[h.IntN(len(list))] }
 func (h *history) step() {
 	d := pick(h, "w1", "w2", "w3", "w4")
 	ip := fmt.Sprintf("10.0.0.%d", 1+h.IntN(9))
-	switch h.IntN(20) {
+	switch h.IntN(22) {
 	case 0, 1, 2:
+		there := h.target[d] != ""
 		h.target[d] = pick(h, "a/x", "a/y", "b/x", "c/x", "b/theirs")
-		h.deploy(d, h.target[d])
+		if there && h.IntN(2) == 0 {
+			h.retarget(d, h.target[d]) // it may be paused
+		} else {
+			h.deploy(d, h.target[d])
+		}
 	case 3:
 		delete(h.target, d)
 		for _, ip := range slices.Sorted(maps.Keys(h.bearer)) {
@@ -115,6 +120,10 @@ func (h *history) step() {
 		if h.IntN(3) == 0 && !h.opts.sim.ModifyCreates {
 			h.restart()
 		}
+	case 20, 21:
+		if h.target[d] != "" {
+			h.pause(d, pick(h, "true", "true", "false", "", "yes"))
+		}
 	}
 }
 
@@ -165,6 +174,9 @@ func (h *history) line(d string) string {
 func (h *history) check() {
 	h.t.Helper()
 	h.sim.ClearFaults()
+	for d := range h.target {
+		h.pause(d, "")
+	}
 	if !h.there("c") {
 		h.makeL3Out("c")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
@@ -64,16 +65,31 @@ func (c *Controller) turn(ctx context.Context, key aci.DN) time.Time {
 		}
 		wait := d.fail(now)
 		c.prune(key)
-		c.log.Warn("will try again", "dn", key, "err", err, "dur", wait, "attempt", d.failures)
+		c.tidy(key)
+		level := slog.LevelWarn
+		if denied(err) && d.failures > 1 {
+			level = slog.LevelDebug // it was said, and can stay so for good
+		}
+		c.log.Log(ctx, level, "will try again", "dn", key, "err", err, "dur", wait, "attempt", d.failures)
 		return d.notBefore
 	}
 	d.failures, d.notBefore = 0, time.Time{}
+	c.settled(key)
+	c.progress()
 	c.tidy(key)
 	next := earlier(c.next(key), c.endFights(key, now))
 	if next.IsZero() {
 		delete(c.domains, key) // nothing is watched in it: its VRF is gone, or its L3Out has one now
 	}
 	return next
+}
+
+// progress tells who waits for it that something may have changed. Callers hold mu.
+func (c *Controller) progress() {
+	select {
+	case c.turned <- struct{}{}:
+	default: // nobody waits, or there is a token already
+	}
 }
 
 // Reconcile brings one domain to what is wanted, as far as what is known allows: it reads what
@@ -146,8 +162,15 @@ func (c *Controller) read(ctx context.Context, l aci.L3Out) error {
 	u, err := c.apic.Read(ctx, l)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.heed()
+	if err == nil && len(u.Objects) == 0 && !c.login.MayRead(l.DN()) {
+		err = fmt.Errorf("read %s: %w (%s)", l.DN(), errNotShown, domains(c.login))
+	}
 	if err != nil {
 		c.have.Unread(l.DN())
+		if denied(err) {
+			c.notShown(l, err)
+		}
 		return err
 	}
 	c.fold(u)
@@ -155,6 +178,7 @@ func (c *Controller) read(ctx context.Context, l aci.L3Out) error {
 	if w == nil {
 		return nil
 	}
+	w.denied = false
 	now := time.Now()
 	switch {
 	case !c.have.Exists(l):
@@ -202,7 +226,7 @@ func (c *Controller) settle(ctx context.Context, key aci.DN, places map[aci.Plac
 	}
 	c.report(key, places, p)
 	if c.writer == nil {
-		c.rehearse(key, places, p)
+		c.rehearse(places, p)
 		return nil
 	}
 	return c.write(ctx, key, p, since)
@@ -222,7 +246,7 @@ func (c *Controller) decide(
 			}
 		}
 		list := slices.SortedFunc(maps.Keys(places), aci.Place.Compare)
-		p := plan.Diff(c.want, c.have, c.opts.Policy, key, list)
+		p := c.diff(key, list)
 		stale := c.stalePauses(p.Changes)
 		if round == maxRounds {
 			c.putOff(p.Reads)
@@ -274,8 +298,12 @@ func (c *Controller) stalePauses(changes []plan.Change) []aci.L3Out {
 // places what they touch.
 func (c *Controller) readMore(ctx context.Context, dns []aci.DN, pauses []aci.L3Out, places map[aci.Place]struct{}) error {
 	touch := func(list []aci.Place) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		for _, p := range list {
 			places[p] = struct{}{}
+			c.recount(p)
+			c.recordLater(p.ExtEPG)
 		}
 	}
 	for _, e := range epgsOf(dns) {
@@ -302,11 +330,11 @@ func (c *Controller) readMore(ctx context.Context, dns []aci.DN, pauses []aci.L3
 		c.mu.Lock()
 		changed := c.have.SetPaused(l, paused)
 		c.mark(changed) // it may concern EPGs that are not there, and other domains
-		touch(changed)
 		if w := c.watches[l]; w != nil {
 			w.pauseAt = time.Now()
 		}
 		c.mu.Unlock()
+		touch(changed)
 	}
 	return nil
 }
@@ -385,31 +413,32 @@ func (c *Controller) readSubnets(ctx context.Context, dns []aci.DN) ([]aci.Place
 	return places, nil
 }
 
-// tidy ends the watch on L3Outs of the domain in which nothing is wanted and nothing is ours,
-// and forgets what absent EPGs were that nobody names.
+// tidy ends the watch on L3Outs of the domain in which nothing is wanted and nothing is ours.
 func (c *Controller) tidy(key aci.DN) {
-	named := map[aci.L3Out]bool{}
-	for _, e := range c.want.EPGs() {
-		named[e.L3Out] = true
-	}
-	for l := range c.watches {
-		if c.have.Domain(l) != key || !c.have.Complete(l) {
+	for l, w := range c.watches {
+		if c.have.Domain(l) != key || !c.have.Complete(l) && !w.denied || c.want.NamedIn(l) || c.have.Marked(l) || c.recorded(l) {
 			continue
 		}
-		for _, e := range c.have.ExtEPGs(l) {
-			if !c.want.Named(e) {
-				c.have.Release(e)
-			}
-		}
-		if !named[l] && !c.have.Marked(l) {
-			c.apic.Forget(l)
-			c.have.Forget(l)
-			c.metrics.forget(l)
-			if delete(c.watches, l); len(c.watches) == 0 {
-				c.forgetFaults()
-			}
+		c.apic.Forget(l)
+		c.have.Forget(l)
+		c.metrics.forget(l)
+		if delete(c.watches, l); len(c.watches) == 0 {
+			c.forgetFaults()
 		}
 	}
+}
+
+// recorded reports whether the cluster still holds a record of an external EPG in l.
+func (c *Controller) recorded(l aci.L3Out) bool {
+	if !c.keeps() {
+		return false
+	}
+	for e := range c.records.there {
+		if e.L3Out == l {
+			return true
+		}
+	}
+	return false
 }
 
 // next is when the domain must be looked at again, zero for never.

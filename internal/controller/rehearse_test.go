@@ -166,16 +166,17 @@ func (w *world) theirs(epg string) {
 func planned(p controller.Preview) []string {
 	var out []string
 	for _, ch := range p.Changes {
-		line := ch.Status() + " " + string(ch.DN)
+		var line strings.Builder
+		line.WriteString(ch.Status() + " " + string(ch.DN))
 		for _, k := range []string{"name", "scope", "annotation"} {
 			if v, ok := ch.Attrs[k]; ok {
-				line += " " + k + "=" + v
+				line.WriteString(" " + k + "=" + v)
 			}
 		}
 		if ch.Mark {
-			line += " mark"
+			line.WriteString(" mark")
 		}
-		out = append(out, line)
+		out = append(out, line.String())
 	}
 	slices.Sort(out)
 	return out
@@ -259,12 +260,12 @@ func TestPlanKnowsWhatItDoesNotKnow(t *testing.T) {
 					}
 					return
 				}
-				unread := ""
+				var unread strings.Builder
 				for l := range got.Unread {
-					unread += l.String()
+					unread.WriteString(l.String())
 				}
-				if err != nil || unread != c.unread || len(got.Changes) != c.changes {
-					t.Errorf("%v, unread %q, changes %v", err, unread, got.Changes)
+				if err != nil || unread.String() != c.unread || len(got.Changes) != c.changes {
+					t.Errorf("%v, unread %q, changes %v", err, unread.String(), got.Changes)
 				}
 			})
 		})

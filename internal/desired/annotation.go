@@ -21,6 +21,8 @@ const (
 	DefaultAnnotation = "aci.haystacknetworks.com/l3o-default"
 	// IgnoreAnnotation opts a workload out when it is "true".
 	IgnoreAnnotation = "aci.haystacknetworks.com/ignore"
+	// PausedAnnotation stops all writes for a workload while it is "true".
+	PausedAnnotation = "aci.haystacknetworks.com/paused"
 )
 
 // Expose says which addresses of a workload are claimed.
@@ -47,6 +49,18 @@ func ParseExpose(list []string) (Expose, error) {
 		return Expose{}, errors.New("expose is empty")
 	}
 	return e, nil
+}
+
+// List is what ParseExpose reads.
+func (e Expose) List() []string {
+	var list []string
+	if e.Pods {
+		list = append(list, "pods")
+	}
+	if e.Services {
+		list = append(list, "services")
+	}
+	return list
 }
 
 // Target is what a valid annotation asks for. A nil Expose means the configured default.

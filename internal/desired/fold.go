@@ -64,6 +64,14 @@ func (s *State) Fold(r Ref, obj metav1.Object) Touched {
 	return t
 }
 
+// Missed folds in that the object r is gone although nobody saw it go: a list does not have it any
+// more. What it claimed is claimed no longer, but nothing explains that; the list may be wrong.
+func (s *State) Missed(r Ref) Touched {
+	s.missing = true
+	defer func() { s.missing = false }()
+	return s.Fold(r, nil)
+}
+
 func (s *State) foldReplicaSet(r Ref, obj metav1.Object, t *Touched) {
 	old, had := s.replicas[r]
 	if had && (obj == nil || obj.GetUID() != old) {
@@ -91,11 +99,16 @@ func (s *State) foldReplicaSet(r Ref, obj metav1.Object, t *Touched) {
 
 func (s *State) foldPod(r Ref, obj *corev1.Pod, t *Touched) {
 	p := s.pods[r]
+	var was []netip.Addr // what r reported until now
+	if p != nil {
+		was = p.addrs
+	}
 	if p != nil && (obj == nil || obj.UID != p.uid) {
 		s.removePod(p, t)
 		p = nil
 	}
 	if obj == nil {
+		s.yield(was, nil, t)
 		return
 	}
 	if p == nil {
@@ -115,7 +128,6 @@ func (s *State) foldPod(r Ref, obj *corev1.Pod, t *Touched) {
 	finished := obj.Status.Phase == corev1.PodSucceeded || obj.Status.Phase == corev1.PodFailed
 	p.counts = !finished && !p.hostNetwork
 	p.terminating = obj.DeletionTimestamp != nil
-	was := p.addrs
 	s.occupy(p, podAddrs(obj))
 	s.givePod(p, t)
 	s.yield(was, p, t)
@@ -126,11 +138,9 @@ func (s *State) removePod(p *pod, t *Touched) {
 	delete(s.pods, p.ref)
 	s.unlink(p.replicaSet, p)
 	s.assign(p, "", t)
-	was := p.addrs
 	p.counts = false
 	s.occupy(p, nil)
 	s.givePod(p, t)
-	s.yield(was, p, t)
 }
 
 // resolve walks from the Pod to its workload. Once known that holds, also when its ReplicaSet
@@ -205,7 +215,7 @@ func (s *State) occupy(p *pod, addrs []netip.Addr) {
 }
 
 // yield lets terminating Pods that report one of addrs give it up, or take it back, when p
-// came or went.
+// came or changed, or, with nil, went.
 func (s *State) yield(addrs []netip.Addr, p *pod, t *Touched) {
 	for _, a := range addrs {
 		for _, q := range s.holders[a] {
@@ -220,9 +230,9 @@ func (s *State) yield(addrs []netip.Addr, p *pod, t *Touched) {
 //
 //	Pod                        | its addresses
 //	finished, on its node's network | nobody's
+//	terminating                | as below, until another live Pod has the address
 //	owner not seen             | held
 //	of a workload              | given, if Pods are exposed
-//	  terminating              | as above, until another live Pod has the address
 //	  with an unknown target   | held
 //	of anything else           | nobody's
 func (s *State) givePod(p *pod, t *Touched) {
@@ -234,10 +244,10 @@ func (s *State) givePod(p *pod, t *Touched) {
 		prefix, ok := claimable(a)
 		switch {
 		case !ok || !p.counts:
-		case unresolved, w != nil && w.ns.chosen && w.unknown:
-			holds = append(holds, prefix)
-		case w == nil || w.target == nil || !w.ns.chosen || !w.expose(s.opts.Expose).Pods:
 		case p.terminating && s.taken(a, p):
+		case unresolved, w != nil && w.unknown:
+			holds = append(holds, prefix)
+		case w == nil || w.target == nil || !w.expose(s.opts.Expose).Pods:
 		default:
 			gives = append(gives, give{prefix, w.target.EPG, p.ref, w})
 		}
@@ -305,7 +315,7 @@ func (s *State) giveService(v *service, t *Touched) {
 			prefix, ok := claimable(a)
 			switch {
 			case !ok:
-			case w.unknown, v.ignored == maybeIgnored:
+			case w.unknown, v.ignore.is == maybe:
 				holds = append(holds, prefix)
 			case w.target != nil && w.expose(s.opts.Expose).Services:
 				gives = append(gives, give{prefix, w.target.EPG, v.bearer.ref, w})
@@ -318,11 +328,11 @@ func (s *State) giveService(v *service, t *Touched) {
 // claimants are the workloads that the addresses of v are for, the oldest first.
 func (s *State) claimants(v *service) []*workload {
 	switch {
-	case len(v.addrs) == 0 || !v.ns.chosen || v.ignored == isIgnored:
+	case len(v.addrs) == 0:
 		return nil
-	case v.own.value != nil:
+	case v.asks():
 		return []*workload{v.workload}
-	case v.selector == nil:
+	case v.own.value != nil || v.ignore.is == yes || v.selector == nil:
 		return nil
 	}
 	var out []*workload

@@ -28,7 +28,8 @@ var update = flag.Bool("update", false, "write the goldens anew")
 // are folded in order, and the file behind it is the state that follows. A document that says
 // "gone: Kind namespace/name" is a deletion. A file options chooses what NewState gets. Where
 // the comment says "in any order", the documents of each step are folded in every order, and
-// must come to the same.
+// must come to the same. Where it says "the same after a restart", a State that is told only of what is
+// there must answer the same after every step.
 func TestState_goldens(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/*.txtar")
@@ -48,24 +49,33 @@ func TestState_goldens(t *testing.T) {
 			if strings.Contains(comment, "in any order") {
 				orders = 24
 			}
+			restarts := strings.Contains(comment, "the same after a restart")
 			for order := range orders {
-				world := &world{state: desired.NewState(opts), prefixes: map[netip.Prefix]bool{}}
+				world := newWorld(opts)
 				for i, sec := range sections {
 					switch {
 					case sec.name == "options":
-						opts = options(t, sec.text)
-						world.state = desired.NewState(opts)
+						text, withdrawn := strings.CutSuffix(sec.text, "withdrawn\n")
+						opts = options(t, text)
+						world = newWorld(opts)
+						world.withdrawn = withdrawn
 					case strings.HasSuffix(sec.name, ".yaml"):
 						docs := strings.Split(sec.text, "---\n")
 						for _, k := range permutation(len(docs), order) {
 							world.fold(t, docs[k])
 						}
+						world.state.Begin()
 					default:
 						got := world.dump()
 						if *update {
 							sections[i].text = got
 						} else if diff := cmp.Diff(sec.text, got); diff != "" {
 							t.Errorf("order %d, %s (-want +got)\n%s", order, sec.name, diff)
+						}
+						if restarts {
+							if diff := cmp.Diff(got, world.restarted(t, opts).dump()); diff != "" {
+								t.Errorf("order %d, %s: a restart differs (-before +after)\n%s", order, sec.name, diff)
+							}
 						}
 					}
 				}
@@ -119,10 +129,30 @@ func options(t *testing.T, text string) desired.Options {
 	return o
 }
 
-// world is a State with all that was ever said to it, so that it can be asked about it.
+// world is a State with what it was told, so that it can be asked about it.
 type world struct {
 	state    *desired.State
 	prefixes map[netip.Prefix]bool
+	epgs     map[aci.ExtEPG]bool
+	now      map[desired.Ref]string // the documents of what is there
+
+	withdrawn bool // show it
+}
+
+func newWorld(o desired.Options) *world {
+	return &world{state: desired.NewState(o), prefixes: map[netip.Prefix]bool{}, epgs: map[aci.ExtEPG]bool{}, now: map[desired.Ref]string{}}
+}
+
+// restarted is a world that was told of nothing but what is there.
+func (w *world) restarted(t *testing.T, o desired.Options) *world {
+	t.Helper()
+	anew := newWorld(o)
+	for _, r := range slices.SortedFunc(maps.Keys(w.now), desired.Ref.Compare) {
+		anew.fold(t, w.now[r])
+	}
+	maps.Copy(anew.prefixes, w.prefixes)
+	maps.Copy(anew.epgs, w.epgs)
+	return anew
 }
 
 func (w *world) fold(t *testing.T, doc string) desired.Touched {
@@ -131,6 +161,7 @@ func (w *world) fold(t *testing.T, doc string) desired.Touched {
 		metav1.TypeMeta   `json:",inline"`
 		metav1.ObjectMeta `json:"metadata"`
 		Gone              string `json:"gone"`
+		Left              string `json:"left"`
 	}
 	if err := yaml.Unmarshal([]byte(doc), &head); err != nil {
 		t.Fatal(err, doc)
@@ -138,7 +169,16 @@ func (w *world) fold(t *testing.T, doc string) desired.Touched {
 	if head.Gone != "" {
 		kind, name, _ := strings.Cut(head.Gone, " ")
 		namespace, name, _ := strings.Cut(name, "/")
-		return w.state.Fold(desired.Ref{Kind: kind, Namespace: namespace, Name: name}, nil)
+		r := desired.Ref{Kind: kind, Namespace: namespace, Name: name}
+		delete(w.now, r)
+		return w.state.Fold(r, nil)
+	}
+	if head.Left != "" {
+		epg, prefix, _ := strings.Cut(head.Left, " ")
+		names := strings.Split(epg, "/")
+		return desired.Touched{Places: w.state.Left(aci.Place{
+			ExtEPG: aci.ExtEPG{L3Out: aci.L3Out{Tenant: names[0], Name: names[1]}, Name: names[2]}, Prefix: netip.MustParsePrefix(prefix),
+		})}
 	}
 	var obj metav1.Object
 	switch head.Kind {
@@ -159,7 +199,9 @@ func (w *world) fold(t *testing.T, doc string) desired.Touched {
 		t.Fatal(err, doc)
 	}
 	w.remember(obj)
-	return w.state.Fold(desired.Ref{Kind: head.Kind, Namespace: head.Namespace, Name: head.Name}, obj)
+	r := desired.Ref{Kind: head.Kind, Namespace: head.Namespace, Name: head.Name}
+	w.now[r] = doc
+	return w.state.Fold(r, obj)
 }
 
 func (w *world) remember(obj metav1.Object) {
@@ -189,7 +231,11 @@ func (w *world) dump() string {
 	s := w.state
 	prefixes := slices.SortedFunc(maps.Keys(w.prefixes), netip.Prefix.Compare)
 	for _, e := range s.EPGs() {
+		w.epgs[e] = true
 		fmt.Fprintf(&b, "%s for %s\n", e, list(s.Workloads(e)))
+		if _, all := s.PausedIn(e); all {
+			b.WriteString("  paused\n")
+		}
 		if !s.Named(e) {
 			b.WriteString("  not named\n")
 		}
@@ -209,6 +255,16 @@ func (w *world) dump() string {
 	for _, p := range prefixes {
 		if s.Held(p) {
 			fmt.Fprintf(&b, "held %s\n", p)
+		}
+		if by := s.PausedBy(p); len(by) > 0 {
+			fmt.Fprintf(&b, "paused %s by %s\n", p, list(by))
+		}
+	}
+	for _, e := range slices.SortedFunc(maps.Keys(w.epgs), aci.ExtEPG.Compare) {
+		for _, p := range prefixes {
+			if place := (aci.Place{ExtEPG: e, Prefix: p}); w.withdrawn && s.Withdrawn(place) {
+				fmt.Fprintf(&b, "withdrawn %s\n", place)
+			}
 		}
 	}
 	if s.Unknown() {

@@ -25,7 +25,7 @@ import (
 	"github.com/haystacknetworks/aci-sync/internal/desired"
 )
 
-var histories = flag.Int("histories", 30, "how many random histories to fold")
+var histories = flag.Int("histories", 80, "how many random histories to fold")
 
 // TestState_follows_its_definition folds random histories of a small cluster. The news of one
 // object come in order, those of several in any. After each, the State answers what the
@@ -46,7 +46,11 @@ func TestState_follows_its_definition(t *testing.T) {
 				t.Fatalf("seed %d, step %d: %s changed and did not touch\n%s", seed, step, what, strings.Join(missing, "\n"))
 			}
 		}
-		if diff := gocmp.Diff(h.answers(), h.rebuilt()); diff != "" {
+		if diff := gocmp.Diff(h.rebuilt(), h.rebuilt()); diff != "" {
+			t.Fatalf("seed %d: the order of what is there now matters\n%s", seed, diff)
+		}
+		h.unpause()
+		if diff := gocmp.Diff(answersOf(h.state), h.rebuilt()); diff != "" {
 			t.Fatalf("seed %d: a state made anew from what is there now differs (-folded +anew)\n%s", seed, diff)
 		}
 	}
@@ -66,8 +70,20 @@ type history struct {
 	target   map[types.UID]string    // workload -> the last valid annotation while it has one
 	deflt    map[types.UID]string    // namespace -> the last valid default while it has one
 	ignored  map[types.UID]string    // workload -> "true", "false", or "" when it cannot be told
+	paused   map[types.UID]string    // the same
+	asked    map[types.UID]string    // workload -> what asks said of it, while it is paused what it said before
 	workload map[types.UID]types.UID // Pod -> workload at the end of its chain
 	seen     map[[2]types.UID]bool   // Pod and ReplicaSet that were there together
+	begun    bool                    // State.Begin was called
+	claims   map[aci.Place][]reason  // after the step before
+	kept     map[aci.Place][]reason  // those of them that only a pause keeps
+	ended    map[aci.Place]bool      // claimed before, not now, and not told gone from the fabric since
+}
+
+// reason is why an address is claimed for an EPG.
+type reason struct {
+	bearer desired.Ref
+	owner  types.UID // a workload
 }
 
 var (
@@ -88,8 +104,8 @@ var (
 		`{"tenant":"T","l3out":"P","epg":"E1","expose":["pods"]}`, `{"tenant":"T","l3out":"O","epg":"E1","expose":["services"]}`,
 		`{"tenant":"T","l3out":"O"}`, `nonsense`,
 	}
-	someIgnores = []string{"true", "true", "false", "yes", ""}
-	someLabels  = []map[string]string{{"app": "web"}, {"app": "api"}, {"app": "web", "tier": "x"}, nil}
+	someToggles = []string{"true", "true", "false", "yes", ""}
+	someLabels  = []map[string]string{{"app": "web"}, {"app": "web"}, {"app": "api"}, {"app": "web", "tier": "x"}, nil}
 )
 
 func newHistory(seed uint64) *history {
@@ -98,6 +114,8 @@ func newHistory(seed uint64) *history {
 		opts: desired.Options{Expose: desired.Expose{Pods: true, Services: seed%3 != 0}},
 		now:  map[desired.Ref]metav1.Object{}, queues: map[desired.Ref][]metav1.Object{}, heard: map[desired.Ref]metav1.Object{},
 		target: map[types.UID]string{}, deflt: map[types.UID]string{}, ignored: map[types.UID]string{}, workload: map[types.UID]types.UID{}, seen: map[[2]types.UID]bool{},
+		paused: map[types.UID]string{}, asked: map[types.UID]string{},
+		claims: map[aci.Place][]reason{}, kept: map[aci.Place][]reason{}, ended: map[aci.Place]bool{},
 	}
 	if seed%2 == 0 {
 		h.opts.Namespaces = labels.SelectorFromSet(labels.Set{"team": "x"})
@@ -110,6 +128,24 @@ func pick[T any](rng *rand.Rand, list []T) T { return list[rng.IntN(len(list))] 
 
 // step changes the cluster or tells the State of a change.
 func (h *history) step() (string, desired.Touched) {
+	switch h.rng.IntN(20) {
+	case 0:
+		h.begun = true
+		h.state.Begin()
+		return "the beginning", desired.Touched{}
+	case 1:
+		p := aci.Place{ExtEPG: pick(h.rng, someEPGs), Prefix: pick(h.rng, somePrefixes)}
+		if len(h.kept) > 0 && h.rng.IntN(2) == 0 {
+			p = pick(h.rng, slices.SortedFunc(maps.Keys(h.kept), aci.Place.Compare))
+		}
+		h.claims[p] = slices.DeleteFunc(h.claims[p], func(r reason) bool { return slices.Contains(h.kept[p], r) })
+		if len(h.claims[p]) == 0 {
+			delete(h.claims, p)
+		}
+		delete(h.ended, p)
+		touched := h.state.Left(p)
+		return p.String() + " has left", desired.Touched{Places: append(touched, p)}
+	}
 	for range 1 + h.rng.IntN(3) {
 		h.change()
 	}
@@ -149,17 +185,29 @@ func (h *history) hear(r desired.Ref, obj metav1.Object) {
 			fallback = h.asks(old)
 		}
 		remember(h.target, obj, desired.Annotation, fallback)
-		switch v, there := obj.GetAnnotations()[desired.IgnoreAnnotation]; {
-		case !there:
-			h.ignored[obj.GetUID()] = "false"
-		case v == "true" || v == "false":
-			h.ignored[obj.GetUID()] = v
+		for key, said := range map[string]map[types.UID]string{desired.IgnoreAnnotation: h.ignored, desired.PausedAnnotation: h.paused} {
+			switch v, there := obj.GetAnnotations()[key]; {
+			case !there:
+				said[obj.GetUID()] = "false"
+			case v == "true" || v == "false":
+				said[obj.GetUID()] = v
+			}
 		}
 	}
 	if obj == nil {
 		delete(h.heard, r)
 	} else {
 		h.heard[r] = obj
+	}
+	asked := h.asked
+	h.asked = map[types.UID]string{}
+	for _, w := range h.workloads() {
+		switch was := asked[w.GetUID()]; {
+		case h.isPaused(w.GetUID()) && was != "":
+			h.asked[w.GetUID()] = was
+		case h.selected(w.GetNamespace()):
+			h.asked[w.GetUID()] = h.asks(w)
+		}
 	}
 	for _, p := range all[*corev1.Pod](h) {
 		c := metav1.GetControllerOf(p)
@@ -180,6 +228,9 @@ func (h *history) hear(r desired.Ref, obj metav1.Object) {
 		}
 	}
 }
+
+// isPaused reports whether a workload is paused; in doubt it is.
+func (h *history) isPaused(w types.UID) bool { return h.paused[w] != "false" }
 
 // remember keeps the last valid value of an annotation while there is one; fallback when it
 // begins with an invalid one.
@@ -213,8 +264,8 @@ func annotated(obj metav1.Object, key string) bool {
 // unknownTarget is what asks says of a workload whose target cannot be told.
 const unknownTarget = "unknown"
 
-// asks is the annotation that holds for a workload: its own or its namespace's, as it was when
-// it last was valid; "" for none.
+// asks is the annotation that holds for a workload, but for a pause: its own or its namespace's, as
+// it was when it last was valid; "" for none.
 func (h *history) asks(w metav1.Object) string {
 	from, last, at := w, h.target, desired.Annotation
 	if !annotated(w, at) {
@@ -236,8 +287,14 @@ func (h *history) asks(w metav1.Object) string {
 // invalid reports how many of the annotations that hold for a workload are invalid.
 func (h *history) invalid(w metav1.Object) int {
 	n := 0
-	if v, there := w.GetAnnotations()[desired.IgnoreAnnotation]; there && v != "true" && v != "false" {
-		n++
+	for _, key := range []string{desired.IgnoreAnnotation, desired.PausedAnnotation} {
+		if v, there := w.GetAnnotations()[key]; there && v != "true" && v != "false" {
+			n++
+		}
+	}
+	if s, ok := w.(*corev1.Service); ok && s.Spec.Type == corev1.ServiceTypeLoadBalancer && h.isPaused(s.UID) &&
+		!annotated(s, desired.Annotation) && h.asked[s.UID] == "" {
+		n++ // it pauses nothing
 	}
 	v, there := w.GetAnnotations()[desired.Annotation]
 	if ns := h.heard[desired.Ref{Kind: desired.KindNamespace, Name: w.GetNamespace()}]; !there && ns != nil {
@@ -315,7 +372,7 @@ func (h *history) change() {
 		r = desired.Ref{Kind: desired.KindNamespace, Name: ns}
 		n := &metav1.PartialObjectMetadata{}
 		h.identify(r, &n.ObjectMeta)
-		n.Labels = pick(rng, []map[string]string{{"team": "x"}, {"team": "x"}, {"team": "y"}})
+		n.Labels = pick(rng, []map[string]string{{"team": "x"}, {"team": "x"}, {"team": "x"}, {"team": "y"}})
 		if rng.IntN(2) == 0 {
 			n.Annotations = map[string]string{desired.DefaultAnnotation: pick(rng, someAnnotations)}
 		}
@@ -361,8 +418,8 @@ func (h *history) change() {
 		if rng.IntN(4) == 0 {
 			p.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
 		}
-		p.Status.Phase = pick(rng, []corev1.PodPhase{corev1.PodRunning, corev1.PodRunning, corev1.PodRunning, corev1.PodFailed, corev1.PodSucceeded})
-		for range rng.IntN(3) {
+		p.Status.Phase = pick(rng, []corev1.PodPhase{corev1.PodRunning, corev1.PodRunning, corev1.PodRunning, corev1.PodRunning, corev1.PodFailed, corev1.PodSucceeded})
+		for range rng.IntN(4) {
 			p.Status.PodIPs = append(p.Status.PodIPs, corev1.PodIP{IP: pick(rng, someAddrs)})
 		}
 		obj = p
@@ -373,12 +430,12 @@ func (h *history) change() {
 		h.annotate(r, &s.ObjectMeta, 2)
 		s.Spec.Type = pick(rng, []corev1.ServiceType{corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeClusterIP})
 		s.Spec.Selector = pick(rng, someLabels)
-		for range rng.IntN(3) {
+		for range rng.IntN(4) {
 			s.Status.LoadBalancer.Ingress = append(s.Status.LoadBalancer.Ingress, corev1.LoadBalancerIngress{IP: pick(rng, someAddrs)})
 		}
 		obj = s
 	}
-	if _, there := h.now[r]; there && rng.IntN(4) == 0 {
+	if _, there := h.now[r]; there && rng.IntN(7) == 0 {
 		delete(h.now, r)
 		h.queues[r] = append(h.queues[r], nil)
 		return
@@ -399,7 +456,14 @@ func (h *history) annotate(r desired.Ref, m *metav1.ObjectMeta, n int) {
 		m.Annotations[desired.Annotation] = pick(h.rng, someAnnotations)
 	}
 	if h.rng.IntN(5) == 0 {
-		m.Annotations[desired.IgnoreAnnotation] = pick(h.rng, someIgnores)
+		m.Annotations[desired.IgnoreAnnotation] = pick(h.rng, someToggles)
+	}
+	// A pause lasts, so that much happens meanwhile.
+	old, there := h.now[r]
+	if there = there && h.rng.IntN(5) > 0; there && annotated(old, desired.PausedAnnotation) {
+		m.Annotations[desired.PausedAnnotation] = old.GetAnnotations()[desired.PausedAnnotation]
+	} else if !there && h.rng.IntN(3) == 0 {
+		m.Annotations[desired.PausedAnnotation] = pick(h.rng, someToggles)
 	}
 }
 
@@ -439,7 +503,17 @@ func (h *history) owner(kind, ns string) []metav1.OwnerReference {
 }
 
 // answers are all that a State says, by what it is about.
-func (h *history) answers() map[string]string { return answersOf(h.state) }
+func (h *history) answers() map[string]string {
+	out := answersOf(h.state)
+	for _, e := range someEPGs {
+		for _, p := range somePrefixes {
+			if place := (aci.Place{ExtEPG: e, Prefix: p}); h.state.Withdrawn(place) {
+				out["withdrawn "+place.String()] = "yes"
+			}
+		}
+	}
+	return out
+}
 
 func answersOf(s *desired.State) map[string]string {
 	out := map[string]string{}
@@ -452,6 +526,9 @@ func answersOf(s *desired.State) map[string]string {
 		}
 	}
 	for _, e := range someEPGs {
+		if s.NamedIn(e.L3Out) != slices.ContainsFunc(s.EPGs(), func(f aci.ExtEPG) bool { return f.L3Out == e.L3Out }) {
+			out["wrong "+e.L3Out.String()] = "is not named as its EPGs are"
+		}
 		for _, p := range somePrefixes {
 			place := aci.Place{ExtEPG: e, Prefix: p}
 			c, ok := s.Claim(place)
@@ -467,6 +544,18 @@ func answersOf(s *desired.State) map[string]string {
 		if s.Held(p) {
 			out["held "+p.String()] = "yes"
 		}
+		if by := s.PausedBy(p); len(by) > 0 {
+			out["paused "+p.String()] = list(by)
+		}
+	}
+	for _, e := range someEPGs {
+		some, all := s.PausedIn(e)
+		if some {
+			out["some paused "+e.String()] = "yes"
+		}
+		if all {
+			out["all paused "+e.String()] = "yes"
+		}
 	}
 	if s.Unknown() {
 		out["unknown"] = "yes"
@@ -474,6 +563,9 @@ func answersOf(s *desired.State) map[string]string {
 	for _, r := range s.AllWorkloads() {
 		if e, ok := s.Target(r); ok {
 			out["target "+r.String()] = e.String()
+		}
+		if s.Paused(r) {
+			out["paused "+r.String()] = "yes"
 		}
 		for _, p := range s.Problems(r) {
 			out["problem "+r.String()] += p.Reason + " "
@@ -490,24 +582,28 @@ func (h *history) untold(before, after map[string]string, t desired.Touched) []s
 		case p == aci.Place{}:
 			return nil
 		case p.ExtEPG == aci.ExtEPG{}:
-			touched["held "+p.Prefix.String()] = true
+			touched["held "+p.Prefix.String()], touched["paused "+p.Prefix.String()] = true, true
 			for _, e := range someEPGs {
 				touched["place "+aci.Place{ExtEPG: e, Prefix: p.Prefix}.String()] = true
+				touched["withdrawn "+aci.Place{ExtEPG: e, Prefix: p.Prefix}.String()] = true
 			}
 		case p.Prefix.IsValid():
 			touched["place "+p.String()], touched["held "+p.Prefix.String()] = true, true
+			touched["withdrawn "+p.String()], touched["paused "+p.Prefix.String()] = true, true
 		default:
 			touched["epg "+p.String()] = true
+			touched["some paused "+p.String()], touched["all paused "+p.String()] = true, true
 		}
 	}
 	for _, r := range t.Workloads {
 		touched["target "+r.String()], touched["problem "+r.String()] = true, true
+		touched["paused "+r.String()] = true
 	}
 	var missing []string
 	for k := range maps.Keys(merge(before, after)) {
 		switch {
 		case before[k] == after[k], touched[k]:
-		case k == "unknown" && before[k] == "": // it only forbids
+		case (k == "unknown" || strings.HasPrefix(k, "some paused ")) && before[k] == "": // it only forbids
 		default:
 			missing = append(missing, fmt.Sprintf("%s: %q -> %q", k, before[k], after[k]))
 		}
@@ -522,18 +618,15 @@ func merge(a, b map[string]string) map[string]string {
 }
 
 // definition works out, from what was heard last and what is to be remembered, what a State
-// is to answer: slowly, and without any index.
+// is to answer: slowly, and without any index. It remembers what is claimed, so it is asked once
+// after each step.
 func (h *history) definition() map[string]string {
-	type reason struct {
-		bearer desired.Ref
-		owner  metav1.Object
-	}
 	out := map[string]string{}
-	claims := map[aci.Place][]reason{}
+	claims, kept := map[aci.Place][]reason{}, map[aci.Place][]reason{}
 	named := map[aci.ExtEPG][]desired.Ref{}
 	workloads := map[types.UID]metav1.Object{}
 	target := func(w metav1.Object) (t desired.Target, known, unknown bool) {
-		v := h.asks(w)
+		v := h.asked[w.GetUID()]
 		t, err := desired.ParseTarget(v)
 		return t, err == nil, v == unknownTarget
 	}
@@ -543,33 +636,53 @@ func (h *history) definition() map[string]string {
 		}
 		return h.opts.Expose
 	}
+	running, paused := map[aci.ExtEPG]bool{}, map[aci.ExtEPG]bool{}
 	for _, w := range h.workloads() {
 		workloads[w.GetUID()] = w
 		t, known, unknown := target(w)
+		problems := ""
+		if h.isPaused(w.GetUID()) {
+			out["paused "+refOf(w).String()] = "yes"
+			if known || unknown {
+				problems = desired.ReasonPaused + " "
+			}
+		}
 		if known {
 			out["target "+refOf(w).String()] = t.EPG.String()
-		}
-		if !h.selected(w.GetNamespace()) {
-			continue
-		}
-		if known {
 			named[t.EPG] = append(named[t.EPG], refOf(w))
+			running[t.EPG] = running[t.EPG] || !h.isPaused(w.GetUID())
+			paused[t.EPG] = paused[t.EPG] || h.isPaused(w.GetUID())
 		}
 		if unknown {
 			out["unknown"] = "yes"
 		}
-		problems := strings.Repeat(desired.ReasonInvalidAnnotation+" ", h.invalid(w))
-		if s, ok := w.(*corev1.Service); ok && known && (s.Spec.Type != corev1.ServiceTypeLoadBalancer || !expose(t).Services) {
-			problems += desired.ReasonNotExposed + " "
+		if next := h.asks(w); h.isPaused(w.GetUID()) {
+			will, err := desired.ParseTarget(next)
+			for _, e := range someEPGs {
+				if known && e == t.EPG || unknown || h.selected(w.GetNamespace()) && (next == unknownTarget || err == nil && e == will.EPG) {
+					out["some paused "+e.String()] = "yes"
+				}
+			}
+		}
+		if h.selected(w.GetNamespace()) {
+			problems += strings.Repeat(desired.ReasonInvalidAnnotation+" ", h.invalid(w))
+			if s, ok := w.(*corev1.Service); ok && known && (s.Spec.Type != corev1.ServiceTypeLoadBalancer || !expose(t).Services) {
+				problems += desired.ReasonNotExposed + " "
+			}
 		}
 		if problems != "" {
 			out["problem "+refOf(w).String()] = problems
 		}
 	}
+	for e := range paused {
+		if paused[e] && !running[e] {
+			out["all paused "+e.String()] = "yes"
+		}
+	}
 	hold := func(a netip.Addr) { out["held "+netip.PrefixFrom(a, a.BitLen()).String()] = "yes" }
 	claim := func(t desired.Target, a netip.Addr, by desired.Ref, d metav1.Object) {
 		place := aci.Place{ExtEPG: t.EPG, Prefix: netip.PrefixFrom(a, a.BitLen())}
-		claims[place] = append(claims[place], reason{by, d})
+		claims[place] = append(claims[place], reason{by, d.GetUID()})
 	}
 	pods := all[*corev1.Pod](h)
 	for _, p := range pods {
@@ -586,20 +699,21 @@ func (h *history) definition() map[string]string {
 		}
 		c := metav1.GetControllerOf(p)
 		for _, a := range addrs(p) {
+			taken := slices.ContainsFunc(pods, func(q *corev1.Pod) bool {
+				return q != p && counts(q) && q.DeletionTimestamp == nil && slices.Contains(addrs(q), a)
+			})
 			switch {
+			case p.DeletionTimestamp != nil && taken:
 			case h.workload[p.UID] == "":
 				if c != nil && c.Kind == desired.KindReplicaSet && !h.seen[[2]types.UID{p.UID, c.UID}] {
 					hold(a)
 				}
-			case d == nil || !h.selected(p.Namespace):
+			case d == nil:
 			default:
 				t, known, unknown := target(d)
-				taken := slices.ContainsFunc(pods, func(q *corev1.Pod) bool {
-					return q != p && counts(q) && q.DeletionTimestamp == nil && slices.Contains(addrs(q), a)
-				})
 				if unknown {
 					hold(a)
-				} else if known && expose(t).Pods && !(p.DeletionTimestamp != nil && taken) {
+				} else if known && expose(t).Pods {
 					claim(t, a, by, d)
 				}
 			}
@@ -607,13 +721,14 @@ func (h *history) definition() map[string]string {
 	}
 	for _, s := range all[*corev1.Service](h) {
 		by := desired.Ref{Kind: desired.KindService, Namespace: s.Namespace, Name: s.Name}
-		if s.Spec.Type != corev1.ServiceTypeLoadBalancer || !h.selected(s.Namespace) || h.ignored[s.UID] == "true" {
+		only := h.asked[s.UID] != "" // annotated, or was when it was paused
+		if s.Spec.Type != corev1.ServiceTypeLoadBalancer || !only && (annotated(s, desired.Annotation) || h.ignored[s.UID] == "true") {
 			continue
 		}
 		var claimants []metav1.Object
 		for _, w := range workloads {
 			switch l, ok := template(w); {
-			case annotated(s, desired.Annotation):
+			case only:
 				if w.GetUID() == s.UID {
 					claimants = append(claimants, w)
 				}
@@ -639,19 +754,53 @@ func (h *history) definition() map[string]string {
 	for e, refs := range named {
 		out["epg "+e.String()] = list(slices.SortedFunc(slices.Values(refs), desired.Ref.Compare))
 	}
+	// Of a paused workload no claim ends.
+	for place, reasons := range h.claims {
+		for _, r := range reasons {
+			if h.begun && workloads[r.owner] != nil && h.isPaused(r.owner) && !slices.Contains(claims[place], r) {
+				kept[place] = append(kept[place], r)
+			}
+		}
+		claims[place] = append(claims[place], kept[place]...)
+		if len(claims[place]) == 0 {
+			delete(claims, place)
+		}
+	}
+	pausedBy := map[netip.Prefix][]desired.Ref{}
 	for place, reasons := range claims {
 		var by, of []desired.Ref
 		slices.SortFunc(reasons, func(a, b reason) int {
-			p, q := refOf(a.owner), refOf(b.owner)
-			return cmp.Or(a.owner.GetCreationTimestamp().Compare(b.owner.GetCreationTimestamp().Time),
+			v, w := workloads[a.owner], workloads[b.owner]
+			p, q := refOf(v), refOf(w)
+			return cmp.Or(v.GetCreationTimestamp().Compare(w.GetCreationTimestamp().Time),
 				cmp.Compare(p.Namespace, q.Namespace), cmp.Compare(p.Name, q.Name), cmp.Compare(p.Kind, q.Kind))
 		})
 		for _, r := range reasons {
-			by, of = append(by, r.bearer), append(of, refOf(r.owner))
+			owner := refOf(workloads[r.owner])
+			by, of = append(by, r.bearer), append(of, owner)
+			if h.isPaused(r.owner) {
+				pausedBy[place.Prefix] = append(pausedBy[place.Prefix], owner)
+			}
 		}
 		slices.SortFunc(by, desired.Ref.Compare)
 		out["place "+place.String()] = fmt.Sprint(list(slices.Compact(by)), " for ", list(slices.Compact(of)),
-			" since ", reasons[0].owner.GetCreationTimestamp().Unix())
+			" since ", workloads[reasons[0].owner].GetCreationTimestamp().Unix())
+	}
+	for p, refs := range pausedBy {
+		slices.SortFunc(refs, desired.Ref.Compare)
+		out["paused "+p.String()] = list(slices.Compact(refs))
+	}
+	for place := range h.claims {
+		if h.begun && claims[place] == nil {
+			h.ended[place] = true
+		}
+	}
+	for place := range claims {
+		delete(h.ended, place)
+	}
+	h.claims, h.kept = claims, kept
+	for place := range h.ended {
+		out["withdrawn "+place.String()] = "yes"
 	}
 	return out
 }
@@ -681,6 +830,18 @@ func addrs(p *corev1.Pod) []netip.Addr {
 func usable(ip string) (netip.Addr, bool) {
 	a, err := netip.ParseAddr(ip)
 	return a.Unmap(), err == nil && !a.IsLoopback()
+}
+
+// unpause lifts all pauses.
+func (h *history) unpause() {
+	for _, r := range slices.SortedFunc(maps.Keys(h.heard), desired.Ref.Compare) {
+		if o := h.heard[r]; isWorkload(r.Kind) && annotated(o, desired.PausedAnnotation) {
+			o = o.(interface{ DeepCopyObject() runtime.Object }).DeepCopyObject().(metav1.Object)
+			delete(o.GetAnnotations(), desired.PausedAnnotation)
+			h.hear(r, o)
+			h.state.Fold(r, o)
+		}
+	}
 }
 
 // rebuilt is what a new State answers when it is told what is there now, in any order. It is
@@ -724,7 +885,8 @@ func (h *history) lastValid(o metav1.Object) metav1.Object {
 	o = o.(interface{ DeepCopyObject() runtime.Object }).DeepCopyObject().(metav1.Object)
 	a := o.GetAnnotations()
 	for key, last := range map[string]map[types.UID]string{
-		desired.Annotation: h.target, desired.DefaultAnnotation: h.deflt, desired.IgnoreAnnotation: h.ignored,
+		desired.Annotation: h.target, desired.DefaultAnnotation: h.deflt,
+		desired.IgnoreAnnotation: h.ignored, desired.PausedAnnotation: h.paused,
 	} {
 		if v := last[o.GetUID()]; v != "" && annotated(o, key) {
 			a[key] = v

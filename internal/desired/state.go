@@ -2,6 +2,7 @@ package desired
 
 import (
 	"cmp"
+	"fmt"
 	"iter"
 	"maps"
 	"net/netip"
@@ -43,6 +44,7 @@ const (
 	ReasonInvalidAnnotation = "InvalidAnnotation"
 	ReasonHostNetwork       = "HostNetwork"
 	ReasonNotExposed        = "NotExposed" // an annotated Service that claims nothing
+	ReasonPaused            = "Paused"     // somebody paused the workload, or the EPG or its L3Out on the APIC
 )
 
 // Options of a State. The zero value exposes nothing, in all namespaces.
@@ -80,7 +82,17 @@ type State struct {
 	claims     map[netip.Prefix][]give
 	held       map[netip.Prefix]int // prefix -> bearers whose target cannot be told
 	epgs       map[aci.ExtEPG]*epg
+	l3outs     map[aci.L3Out]int      // L3Out -> how many of epgs are in it
 	unknown    map[*workload]struct{} // workloads that count and whose target is not known
+	memories   map[Ref]memory         // what records say
+	begun      bool                   // something is done about it: see Begin
+	missing    bool                   // what is folded now was not seen to go
+	withdrawn  map[aci.Place]struct{} // claims that ended by a change that was seen
+
+	// next are the paused workloads that will name an EPG when their pause ends; pausedUnknown those of
+	// which that, or what they name until then, is not known.
+	next          map[aci.ExtEPG]map[*workload]struct{}
+	pausedUnknown map[*workload]struct{}
 
 	// hostNetwork counts, by workload, seen or not, the Pods that use their node's address.
 	hostNetwork map[types.UID]int
@@ -89,7 +101,8 @@ type State struct {
 // epg is what is wanted of one external EPG.
 type epg struct {
 	workloads map[*workload]struct{}
-	prefixes  map[netip.Prefix]int // prefix -> gives
+	paused    map[*workload]struct{} // those of workloads that are paused
+	prefixes  map[netip.Prefix]int   // prefix -> gives
 }
 
 // give is one reason for an address to be in an EPG.
@@ -99,6 +112,8 @@ type give struct {
 	bearer   Ref
 	workload *workload
 }
+
+func (g give) place() aci.Place { return aci.Place{ExtEPG: g.epg, Prefix: g.prefix} }
 
 // bearer is a Pod or a Service with what it gave at the last fold.
 type bearer struct {
@@ -123,10 +138,89 @@ func NewState(o Options) *State {
 		claims:     map[netip.Prefix][]give{},
 		held:       map[netip.Prefix]int{},
 		epgs:       map[aci.ExtEPG]*epg{},
+		l3outs:     map[aci.L3Out]int{},
 		unknown:    map[*workload]struct{}{},
+		memories:   map[Ref]memory{},
+		withdrawn:  map[aci.Place]struct{}{},
 
-		hostNetwork: map[types.UID]int{},
+		next:          map[aci.ExtEPG]map[*workload]struct{}{},
+		pausedUnknown: map[*workload]struct{}{},
+		hostNetwork:   map[types.UID]int{},
 	}
+}
+
+// Begin says that all that exists now has been folded, and that from here on the caller follows
+// what is on the fabric and tells of it by Left. Only what is folded after it is a change that
+// was seen: before, the order in which objects happen to be told makes claims begin and end, and
+// nothing is remembered of those that ended.
+func (s *State) Begin() { s.begun = true }
+
+// Withdrawn reports that the last claim of p ended by a change that was seen since Begin, of an
+// object that was changed or deleted; for a place without prefix, that the last workload let go
+// of the external EPG. It is what explains that something at p is to be deleted. It is forgotten
+// when p is claimed again, or told gone by Left.
+func (s *State) Withdrawn(p aci.Place) bool {
+	_, ok := s.withdrawn[p]
+	return ok
+}
+
+// Left says that no subnet is at p on the fabric, and none of ours is on its way there. What is
+// remembered for the sake of one is forgotten: that its claim was withdrawn, and claims that
+// nobody bears any more but that a pause keeps. It may be called for any place, at any time; where
+// it is wrong, a deletion is unexplained that was explained. It returns the places that it touched.
+func (s *State) Left(p aci.Place) []aci.Place {
+	var touched []aci.Place
+	for _, g := range slices.Clone(s.claims[p.Prefix]) {
+		if _, frozen := g.workload.frozen[g]; frozen && g.epg == p.ExtEPG {
+			delete(g.workload.frozen, g)
+			s.unclaim(g)
+			touched = []aci.Place{p}
+		}
+	}
+	delete(s.withdrawn, p)
+	return touched
+}
+
+// Paused reports whether the workload r is paused: all that it claims stays as it is.
+func (s *State) Paused(r Ref) bool {
+	w := s.byName[r]
+	return w != nil && w.paused
+}
+
+// PausedBy returns the paused workloads that claim p for any EPG, sorted: while there is one, the
+// address is written nowhere.
+func (s *State) PausedBy(p netip.Prefix) []Ref {
+	var out []Ref
+	for _, g := range s.claims[p] {
+		if g.workload.paused {
+			out = append(out, g.workload.ref)
+		}
+	}
+	slices.SortFunc(out, Ref.Compare)
+	return slices.Compact(out)
+}
+
+// PausedIn reports whether some paused workload names e: e is its target, or will be when its
+// pause ends, or could be as long as that is not known. It also reports whether e is the target of
+// workloads that are all paused.
+func (s *State) PausedIn(e aci.ExtEPG) (some, all bool) {
+	some = len(s.pausedUnknown)+len(s.next[e]) > 0
+	if g := s.epgs[e]; g != nil {
+		return some || len(g.paused) > 0, len(g.paused) > 0 && len(g.paused) == len(g.workloads)
+	}
+	return some, false
+}
+
+// Borne returns the Pods that have not finished and report the address, whoever they belong to.
+func (s *State) Borne(p netip.Prefix) []Ref {
+	var out []Ref
+	for _, q := range s.holders[p.Addr()] {
+		if q.counts {
+			out = append(out, q.ref)
+		}
+	}
+	slices.SortFunc(out, Ref.Compare)
+	return out
 }
 
 // Claim returns who wants the prefix of p in the EPG of p.
@@ -187,6 +281,9 @@ func (s *State) Workloads(e aci.ExtEPG) []Ref {
 // Named reports whether some workload names e.
 func (s *State) Named(e aci.ExtEPG) bool { return s.epgs[e] != nil && len(s.epgs[e].workloads) > 0 }
 
+// NamedIn reports whether some workload names an EPG of l.
+func (s *State) NamedIn(l aci.L3Out) bool { return s.l3outs[l] > 0 }
+
 // EPGs returns every EPG that is named by a workload, sorted.
 func (s *State) EPGs() []aci.ExtEPG {
 	return slices.SortedFunc(maps.Keys(s.epgs), aci.ExtEPG.Compare)
@@ -211,7 +308,7 @@ func (s *State) Places(e aci.ExtEPG) iter.Seq[aci.Place] {
 // sorted.
 func (s *State) AllWorkloads() []Ref { return slices.SortedFunc(maps.Keys(s.byName), Ref.Compare) }
 
-// Target returns what the workload asks for.
+// Target returns what the workload asks for; false when that is nothing or not known.
 func (s *State) Target(r Ref) (aci.ExtEPG, bool) {
 	w := s.byName[r]
 	if w == nil || w.target == nil {
@@ -223,23 +320,38 @@ func (s *State) Target(r Ref) (aci.ExtEPG, bool) {
 // Problems returns what a person must see to at the workload r.
 func (s *State) Problems(r Ref) []Problem {
 	w := s.byName[r]
-	if w == nil || !w.ns.chosen {
+	if w == nil {
 		return nil
 	}
 	var out []Problem
 	problem := func(reason, message string) { out = append(out, Problem{Ref: r, Reason: reason, Message: message}) }
-	if m := w.ignoreProblem(); m != "" {
+	if w.paused && w.asks() {
+		problem(ReasonPaused, fmt.Sprintf("paused by the annotation %s: nothing that it claims is written, and what changes here takes effect when the pause ends",
+			PausedAnnotation))
+	}
+	if !w.ns.chosen {
+		return out
+	}
+	if m := w.pause.problem(PausedAnnotation, pauseKept); m != "" {
 		problem(ReasonInvalidAnnotation, m)
 	}
-	if a := w.setting(); a != nil && a.err != nil && w.ignored != isIgnored {
+	v := s.services[r]
+	if v != nil && v.loadBalancer && w.paused && w.own.value == nil && !w.asks() {
+		problem(ReasonInvalidAnnotation, fmt.Sprintf("annotation %s: pauses nothing, for this Service is not annotated with %s; pause the workloads that it selects",
+			PausedAnnotation, Annotation))
+	}
+	if m := w.ignore.problem(IgnoreAnnotation, ignoreKept); m != "" {
+		problem(ReasonInvalidAnnotation, m)
+	}
+	if a := w.setting(); a != nil && a.err != nil && w.ignore.is != yes {
 		where := Annotation
 		if a != &w.own {
 			where = DefaultAnnotation + " of the namespace"
 		}
-		problem(ReasonInvalidAnnotation, a.problem(where))
+		problem(ReasonInvalidAnnotation, a.problem(where, w.target))
 	}
 	expose := w.expose(s.opts.Expose)
-	if v := s.services[r]; v != nil && w.target != nil {
+	if v != nil && w.target != nil {
 		switch {
 		case !v.loadBalancer:
 			problem(ReasonNotExposed, "is not of type LoadBalancer: nothing is claimed")
@@ -253,6 +365,20 @@ func (s *State) Problems(r Ref) []Problem {
 	return out
 }
 
+// ignoreKept says what an invalid IgnoreAnnotation means.
+var ignoreKept = map[answer]string{
+	no:    "it is not ignored, as before",
+	yes:   "it is ignored, as before",
+	maybe: "whether it was ignored is not known, so nothing of it is added or deleted",
+}
+
+// pauseKept says what an invalid PausedAnnotation means.
+var pauseKept = map[answer]string{
+	no:    "it is not paused, as before",
+	yes:   "it is paused, as before",
+	maybe: "whether it was paused is not known, so it is",
+}
+
 // set replaces what b gives and holds, and adds the places that differ to t.
 func (s *State) set(b *bearer, gives []give, holds []netip.Prefix, t *Touched) {
 	if slices.Equal(b.gives, gives) && slices.Equal(b.holds, holds) {
@@ -262,27 +388,23 @@ func (s *State) set(b *bearer, gives []give, holds []netip.Prefix, t *Touched) {
 		if slices.Contains(gives, g) {
 			continue
 		}
-		t.Places = append(t.Places, aci.Place{ExtEPG: g.epg, Prefix: g.prefix})
-		list := s.claims[g.prefix]
-		i := slices.Index(list, g)
-		if list = slices.Delete(list, i, i+1); len(list) == 0 {
-			delete(s.claims, g.prefix)
+		t.Places = append(t.Places, g.place())
+		if s.begun && g.workload.paused {
+			g.workload.frozen[g] = struct{}{}
 		} else {
-			s.claims[g.prefix] = list
+			s.unclaim(g)
 		}
-		e := s.epgs[g.epg]
-		if e.prefixes[g.prefix]--; e.prefixes[g.prefix] == 0 {
-			delete(e.prefixes, g.prefix)
-		}
-		s.drop(g.epg)
 	}
 	for _, g := range gives {
 		if slices.Contains(b.gives, g) {
 			continue
 		}
-		t.Places = append(t.Places, aci.Place{ExtEPG: g.epg, Prefix: g.prefix})
-		s.claims[g.prefix] = append(s.claims[g.prefix], g)
-		s.epg(g.epg).prefixes[g.prefix]++
+		t.Places = append(t.Places, g.place())
+		if _, frozen := g.workload.frozen[g]; frozen {
+			delete(g.workload.frozen, g)
+		} else {
+			s.claim(g)
+		}
 	}
 	for _, p := range b.holds {
 		if s.held[p]--; s.held[p] == 0 {
@@ -298,11 +420,35 @@ func (s *State) set(b *bearer, gives []give, holds []netip.Prefix, t *Touched) {
 	b.gives, b.holds = gives, holds
 }
 
+func (s *State) claim(g give) {
+	s.claims[g.prefix] = append(s.claims[g.prefix], g)
+	s.epg(g.epg).prefixes[g.prefix]++
+	delete(s.withdrawn, g.place())
+}
+
+func (s *State) unclaim(g give) {
+	list := s.claims[g.prefix]
+	i := slices.Index(list, g)
+	if list = slices.Delete(list, i, i+1); len(list) == 0 {
+		delete(s.claims, g.prefix)
+	} else {
+		s.claims[g.prefix] = list
+	}
+	e := s.epgs[g.epg]
+	if e.prefixes[g.prefix]--; e.prefixes[g.prefix] == 0 {
+		if delete(e.prefixes, g.prefix); s.begun && !s.missing {
+			s.withdrawn[g.place()] = struct{}{}
+		}
+	}
+	s.drop(g.epg)
+}
+
 func (s *State) epg(e aci.ExtEPG) *epg {
 	g := s.epgs[e]
 	if g == nil {
-		g = &epg{map[*workload]struct{}{}, map[netip.Prefix]int{}}
+		g = &epg{map[*workload]struct{}{}, map[*workload]struct{}{}, map[netip.Prefix]int{}}
 		s.epgs[e] = g
+		s.l3outs[e.L3Out]++
 	}
 	return g
 }
@@ -311,6 +457,9 @@ func (s *State) epg(e aci.ExtEPG) *epg {
 func (s *State) drop(e aci.ExtEPG) {
 	if g := s.epgs[e]; g != nil && len(g.workloads) == 0 && len(g.prefixes) == 0 {
 		delete(s.epgs, e)
+		if s.l3outs[e.L3Out]--; s.l3outs[e.L3Out] == 0 {
+			delete(s.l3outs, e.L3Out)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -22,22 +23,33 @@ type workload struct {
 	ns       *namespace
 	template labels.Set // labels of its Pods; none for a Service
 	own      setting    // its own annotation
-	ignore   *string    // value of IgnoreAnnotation; nil for none
-	ignored  ignored
+	ignore   toggle     // IgnoreAnnotation
+	pause    toggle     // PausedAnnotation
+	memory   *Target    // from a record: its last valid target before this run; nil once it has another
 
 	// What follows from these and from the namespace.
 	target  *Target     // what it asks for; nil for nothing or unknown
 	unknown bool        // it asks for something that cannot be told
 	names   *aci.ExtEPG // the EPG that it is counted at; nil for none
+	paused  bool        // what it asks for, and all that it claims, stays as it is
+	next    *aci.ExtEPG // of a paused one: the EPG that it will name when the pause ends; nil for none
+
+	frozen map[give]struct{} // of a paused one: claims that would have ended, but for the pause
 }
 
-// ignored says whether a workload is opted out.
-type ignored int
+// toggle is an annotation that is "true" or "false". Any other value leaves it as it was.
+type toggle struct {
+	value *string // nil for none
+	is    answer
+}
+
+// answer is what a toggle says.
+type answer int
 
 const (
-	notIgnored ignored = iota
-	isIgnored
-	maybeIgnored // the annotation never was valid
+	no answer = iota
+	yes
+	maybe // it never was valid
 )
 
 // namespace is what workloads and Services have in common, and which there are.
@@ -74,12 +86,33 @@ func (a *setting) set(value *string, fallback *Target) {
 }
 
 // problem says what is wrong with an invalid annotation, and what was kept.
-func (a *setting) problem(where string) string {
-	if a.target == nil {
+func (a *setting) problem(where string, kept *Target) string {
+	if kept == nil {
 		return fmt.Sprintf("annotation %s: %v; no valid target is known, so nothing of this workload is added or deleted",
 			where, a.err)
 	}
-	return fmt.Sprintf("annotation %s: %v; the last valid target %s is kept", where, a.err, a.target.EPG)
+	return fmt.Sprintf("annotation %s: %v; the last valid target %s is kept", where, a.err, kept.EPG)
+}
+
+// set takes in the annotation as it is now; at first it has had no value that is known.
+func (g *toggle) set(value *string, first bool) {
+	switch g.value = value; {
+	case value == nil, *value == "false":
+		g.is = no
+	case *value == "true":
+		g.is = yes
+	case first:
+		g.is = maybe
+	}
+}
+
+// problem says what is wrong with an invalid annotation, and which answer was kept; "" when
+// nothing is wrong.
+func (g *toggle) problem(key string, kept map[answer]string) string {
+	if g.value == nil || *g.value == "true" || *g.value == "false" {
+		return ""
+	}
+	return fmt.Sprintf(`annotation %s: %.40q is neither "true" nor "false"; %s`, key, *g.value, kept[g.is])
 }
 
 // compare orders by age, then name: who wins a conflict without an incumbent.
@@ -89,7 +122,7 @@ func (w *workload) compare(v *workload) int {
 }
 
 // asks reports whether anything is to be claimed or held for w.
-func (w *workload) asks() bool { return w.ns.chosen && (w.target != nil || w.unknown) }
+func (w *workload) asks() bool { return w.target != nil || w.unknown }
 
 func (w *workload) expose(deflt Expose) Expose {
 	if w.target != nil && w.target.Expose != nil {
@@ -110,7 +143,7 @@ func (w *workload) setting() *setting {
 	return nil
 }
 
-// aim works out what w asks for.
+// aim works out what w asks for, where its namespace is chosen.
 //
 //	ignored | own annotation | namespace's default | asks for
 //	yes     |                |                     | nothing
@@ -123,47 +156,38 @@ func (w *workload) setting() *setting {
 func (w *workload) aim() (target *Target, unknown bool) {
 	a := w.setting()
 	switch {
-	case a == nil, w.ignored == isIgnored:
+	case a == nil, w.ignore.is == yes:
 		return nil, false
-	case w.ignored == maybeIgnored:
+	case w.ignore.is == maybe:
 		return nil, true
 	}
-	return a.target, a.target == nil
+	target = cmp.Or(a.target, w.memory)
+	return target, target == nil
+}
+
+// recall gives a workload that is seen first its last valid target of an earlier run.
+func (s *State) recall(w *workload) {
+	if m, ok := s.memories[w.ref]; ok && m.uid == w.uid {
+		w.memory = m.target
+	}
 }
 
 // same reports whether the annotations of w still are these.
 func (w *workload) same(annotations map[string]string) bool {
-	return equal(w.own.value, value(annotations, Annotation)) && equal(w.ignore, value(annotations, IgnoreAnnotation))
+	return equal(w.own.value, value(annotations, Annotation)) &&
+		equal(w.ignore.value, value(annotations, IgnoreAnnotation)) &&
+		equal(w.pause.value, value(annotations, PausedAnnotation))
 }
 
 // annotate gives w its annotations; at first it has had none that are known.
 func (w *workload) annotate(annotations map[string]string, first bool) {
-	w.own.set(value(annotations, Annotation), w.target)
-	w.ignore = value(annotations, IgnoreAnnotation)
-	switch v := w.ignore; {
-	case v == nil, *v == "false":
-		w.ignored = notIgnored
-	case *v == "true":
-		w.ignored = isIgnored
-	case first:
-		w.ignored = maybeIgnored
+	var had *Target
+	if !first {
+		had, _ = w.aim()
 	}
-}
-
-// ignoreProblem says what is wrong with the annotation IgnoreAnnotation; "" when nothing is.
-func (w *workload) ignoreProblem() string {
-	if w.ignore == nil || *w.ignore == "true" || *w.ignore == "false" {
-		return ""
-	}
-	kept := "it is not ignored, as before"
-	switch w.ignored {
-	case isIgnored:
-		kept = "it is ignored, as before"
-	case maybeIgnored:
-		kept = "whether it was ignored is not known, so nothing of it is added or deleted"
-	case notIgnored:
-	}
-	return fmt.Sprintf(`annotation %s: %.40q is neither "true" nor "false"; %s`, IgnoreAnnotation, *w.ignore, kept)
+	w.own.set(value(annotations, Annotation), had)
+	w.ignore.set(value(annotations, IgnoreAnnotation), first)
+	w.pause.set(value(annotations, PausedAnnotation), first)
 }
 
 // templateOf returns the labels of the Pods that a workload makes.
@@ -210,8 +234,12 @@ func (s *State) foldWorkload(r Ref, obj metav1.Object, t *Touched) {
 }
 
 func (s *State) addWorkload(r Ref, obj metav1.Object) *workload {
-	w := &workload{ref: r, uid: obj.GetUID(), created: obj.GetCreationTimestamp().Time, ns: s.namespace(r.Namespace)}
+	w := &workload{
+		ref: r, uid: obj.GetUID(), created: obj.GetCreationTimestamp().Time, ns: s.namespace(r.Namespace),
+		frozen: map[give]struct{}{},
+	}
 	s.byName[r] = w
+	s.recall(w)
 	return w
 }
 
@@ -219,8 +247,9 @@ func (s *State) removeWorkload(w *workload, t *Touched) {
 	asked := w.asks()
 	delete(s.workloads, w.uid)
 	delete(s.byName, w.ref)
+	delete(s.memories, w.ref)
 	delete(w.ns.workloads, w)
-	w.own, w.ignored = setting{}, isIgnored // also for the default
+	w.own, w.ignore.is, w.pause = setting{}, yes, toggle{} // also for the default
 	s.settle(w, t)
 	if asked {
 		s.giveSelecting(w.ns, t, w.template)
@@ -230,47 +259,141 @@ func (s *State) removeWorkload(w *workload, t *Touched) {
 
 // settle works out what w asks for now. It moves w from the EPG that it named to the one that
 // it names, and its Pods with it. Services are the caller's: they may be shared.
+//
+// A paused workload goes on asking for what it asked for, also in an earlier run. One that asked
+// for nothing has nothing to keep: so it is the same whether it was paused before it asked, or is
+// seen first when it is.
 func (s *State) settle(w *workload, t *Touched) {
 	t.Workloads = append(t.Workloads, w.ref)
-	w.target, w.unknown = w.aim()
-	was := w.names
-	if w.names = nil; w.target != nil && w.ns.chosen {
+	was, paused := w.names, w.paused
+	var target *Target
+	var unknown bool
+	if w.ns.chosen {
+		target, unknown = w.aim()
+	}
+	switch w.paused = w.pause.is != no; {
+	case w.paused && w.asks(): // goes on
+	case w.paused && w.memory != nil:
+		w.target, w.unknown = w.memory, false // as before the restart
+	default:
+		w.target, w.unknown = target, unknown
+	}
+	if a := w.setting(); !w.paused && (a == nil || a.target != nil) {
+		w.memory = nil
+	}
+	if w.names = nil; w.target != nil {
 		w.names = &w.target.EPG
 	}
-	if is := w.names; was != is && (was == nil || is == nil || *was != *is) {
-		if is != nil {
-			t.Places = append(t.Places, aci.Place{ExtEPG: *is})
-			s.epg(*is).workloads[w] = struct{}{}
-		}
+	is, flips := w.names, paused != w.paused
+	if flips || !equal(was, is) {
 		if was != nil {
 			t.Places = append(t.Places, aci.Place{ExtEPG: *was})
 			delete(s.epg(*was).workloads, w)
+			delete(s.epg(*was).paused, w)
+			if len(s.epg(*was).workloads) == 0 && s.begun && !s.missing {
+				s.withdrawn[aci.Place{ExtEPG: *was}] = struct{}{}
+			}
+		}
+		if is != nil {
+			t.Places = append(t.Places, aci.Place{ExtEPG: *is})
+			s.epg(*is).workloads[w] = struct{}{}
+			delete(s.withdrawn, aci.Place{ExtEPG: *is})
+			if w.paused {
+				s.epg(*is).paused[w] = struct{}{}
+			}
 		}
 	}
+	s.settleNext(w, target, t)
 	for p := range s.below[w.uid] {
 		s.givePod(p, t)
+	}
+	if flips {
+		s.touchClaims(w, t)
+	}
+	if !w.paused {
+		s.thaw(w, t)
 	}
 	if was != nil {
 		s.drop(*was)
 	}
-	if w.unknown && w.ns.chosen {
-		s.unknown[w] = struct{}{}
-	} else if _, was := s.unknown[w]; was {
-		if delete(s.unknown, w); len(s.unknown) == 0 {
+	toggled(s.unknown, w, w.unknown, t)
+	toggled(s.pausedUnknown, w, w.paused && (w.unknown || unknown), t)
+}
+
+// settleNext notes what a paused workload will name when the pause ends.
+func (s *State) settleNext(w *workload, target *Target, t *Touched) {
+	was := w.next
+	if w.next = nil; w.paused && target != nil {
+		w.next = &target.EPG
+	}
+	if equal(was, w.next) {
+		return
+	}
+	if was != nil {
+		t.Places = append(t.Places, aci.Place{ExtEPG: *was})
+		if delete(s.next[*was], w); len(s.next[*was]) == 0 {
+			delete(s.next, *was)
+		}
+	}
+	if e := w.next; e != nil {
+		t.Places = append(t.Places, aci.Place{ExtEPG: *e})
+		if s.next[*e] == nil {
+			s.next[*e] = map[*workload]struct{}{}
+		}
+		s.next[*e][w] = struct{}{}
+	}
+}
+
+// toggled puts w into a set, or takes it out. What the last of it forbade is to be looked at
+// everywhere.
+func toggled(set map[*workload]struct{}, w *workload, in bool, t *Touched) {
+	if in {
+		set[w] = struct{}{}
+	} else if _, was := set[w]; was {
+		if delete(set, w); len(set) == 0 {
 			t.Places = append(t.Places, aci.Place{})
 		}
 	}
 }
 
-// giveSelecting works out what the Services of n give that select one of these templates.
-func (s *State) giveSelecting(n *namespace, t *Touched, templates ...labels.Set) {
-	for v := range n.services {
-		for _, l := range templates {
-			if v.selector != nil && v.selector.Matches(l) {
-				s.giveService(v, t)
-				break
+// touchClaims adds all that Pods and Services give to w now.
+func (s *State) touchClaims(w *workload, t *Touched) {
+	touch := func(b *bearer) {
+		for _, g := range b.gives {
+			if g.workload == w {
+				t.Places = append(t.Places, g.place())
 			}
 		}
+	}
+	for p := range s.below[w.uid] {
+		touch(&p.bearer)
+	}
+	for v := range w.ns.services {
+		touch(&v.bearer)
+	}
+}
+
+// thaw ends the claims that w has for no other reason than its pause.
+func (s *State) thaw(w *workload, t *Touched) {
+	for g := range w.frozen {
+		delete(w.frozen, g)
+		t.Places = append(t.Places, g.place())
+		s.unclaim(g)
+	}
+}
+
+// giveSelecting works out what the Services of n give that select one of these templates, in
+// order: what one lets go of may be held by the next.
+func (s *State) giveSelecting(n *namespace, t *Touched, templates ...labels.Set) {
+	var list []*service
+	for v := range n.services {
+		if v.selector != nil && slices.ContainsFunc(templates, func(l labels.Set) bool { return v.selector.Matches(l) }) {
+			list = append(list, v)
+		}
+	}
+	slices.SortFunc(list, func(a, b *service) int { return a.bearer.ref.Compare(b.bearer.ref) })
+	for _, v := range list {
+		s.giveService(v, t)
 	}
 }
 
@@ -328,6 +451,6 @@ func value(annotations map[string]string, key string) *string {
 	return nil
 }
 
-func equal(a, b *string) bool {
+func equal[T comparable](a, b *T) bool {
 	return a == b || (a != nil && b != nil && *a == *b)
 }

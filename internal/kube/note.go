@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -13,6 +14,7 @@ import (
 	"k8s.io/client-go/tools/record"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/haystacknetworks/aci-sync/api/v1alpha1"
 	"github.com/haystacknetworks/aci-sync/internal/desired"
 )
 
@@ -25,6 +27,9 @@ type Notes struct {
 	broadcaster record.EventBroadcaster
 	recorder    record.EventRecorder
 	sink        record.EventSink
+
+	mu    sync.RWMutex
+	ended bool // Run is over: there is nobody to write any more
 }
 
 // NewNotes returns Notes that look objects up in a cache, for an Event names its object's UID.
@@ -40,21 +45,27 @@ func NewNotes(cfg *rest.Config, objects client.Reader) (*Notes, error) {
 	}, nil
 }
 
-// Run writes what is noted to the API server until ctx ends. What is noted before it is lost.
+// Run writes what is noted to the API server until ctx ends. What is noted before or after that is lost.
 func (n *Notes) Run(ctx context.Context) error {
-	defer n.broadcaster.Shutdown()
 	n.broadcaster.StartRecordingToSink(n.sink)
 	<-ctx.Done()
+	n.mu.Lock()
+	n.ended = true
+	n.mu.Unlock()
+	n.broadcaster.Shutdown()
 	return nil
 }
 
 // maxNote is how long the message of an Event may be, in bytes.
 const maxNote = 1024
 
-// Note records an Event on the workload to; on one that is gone it records nothing. It does
+// Note records an Event on to, a workload or an ExternalEPG; on one that is gone it records nothing. It does
 // not block.
 func (n *Notes) Note(to desired.Ref, warning bool, reason, message string) {
-	obj, version := newWorkload(to.Kind)
+	obj, version := newObject(to.Kind)
+	if parts := strings.Split(to.Name, "/"); to.Kind == desired.KindExternalEPG && len(parts) == 3 {
+		to.Name = v1alpha1.Name(parts[0], parts[1], parts[2]) // see desired.RefOf
+	}
 	if obj == nil ||
 		n.objects.Get(context.Background(), types.NamespacedName{Namespace: to.Namespace, Name: to.Name}, obj) != nil {
 		return
@@ -66,5 +77,11 @@ func (n *Notes) Note(to desired.Ref, warning bool, reason, message string) {
 	if warning {
 		kind = corev1.EventTypeWarning
 	}
-	n.recorder.Event(regarding, kind, reason, strings.ToValidUTF8(message[:min(len(message), maxNote)], ""))
+	// The write in hand is finished after Run has ended; the recorder would log that as an error.
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	if n.ended {
+		return
+	}
+	n.recorder.Event(regarding, kind, reason, cut(message, maxNote))
 }

@@ -4,19 +4,34 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	toolscache "k8s.io/client-go/tools/cache"
 
 	"github.com/haystacknetworks/aci-sync/internal/desired"
 )
 
-// strip makes a transform of f, which replaces an object by what is kept of it. Objects of
-// other types, such as tombstones, pass.
-func strip[T any](f func(*T) *T) toolscache.TransformFunc {
-	return func(obj any) (any, error) {
-		if o, ok := obj.(*T); ok {
-			return f(o), nil
-		}
-		return obj, nil
+// transform is strip for an informer. What is no object, such as a tombstone, passes.
+func transform(obj any) (any, error) {
+	strip(obj)
+	return obj, nil
+}
+
+// strip takes out of an object all that claims do not depend on; out of one of another kind, what
+// nobody reads. Doing it twice changes nothing.
+func strip(obj any) {
+	switch o := obj.(type) {
+	case *corev1.Pod:
+		*o = *stripPod(o)
+	case *corev1.Service:
+		*o = *stripService(o)
+	case *appsv1.Deployment:
+		*o = *stripDeployment(o)
+	case *appsv1.StatefulSet:
+		*o = *stripStatefulSet(o)
+	case *appsv1.DaemonSet:
+		*o = *stripDaemonSet(o)
+	case *metav1.PartialObjectMetadata: // of ReplicaSets and Namespaces
+		*o = *stripMeta(o)
+	case metav1.Object:
+		o.SetManagedFields(nil)
 	}
 }
 
@@ -65,7 +80,7 @@ func stripMeta(m *metav1.PartialObjectMetadata) *metav1.PartialObjectMetadata {
 }
 
 func workloadMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
-	return annotated(m, desired.Annotation, desired.IgnoreAnnotation)
+	return annotated(m, desired.Annotation, desired.IgnoreAnnotation, desired.PausedAnnotation)
 }
 
 // annotated is what identifies an object, with these of its annotations.

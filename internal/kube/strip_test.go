@@ -13,9 +13,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 
+	"github.com/haystacknetworks/aci-sync/internal/aci"
 	"github.com/haystacknetworks/aci-sync/internal/desired"
 )
 
@@ -34,6 +36,8 @@ func TestStrip_keeps_all_that_claims_depend_on(t *testing.T) {
 			o.Namespaces = selector
 		}
 		whole, stripped := desired.NewState(o), desired.NewState(o)
+		whole.Begin()
+		stripped.Begin()
 		for step := range 150 {
 			r, obj := someObject(rng)
 			a, b := whole.Fold(r, obj), stripped.Fold(r, kept(t, obj))
@@ -50,26 +54,19 @@ func TestStrip_keeps_all_that_claims_depend_on(t *testing.T) {
 // kept is obj as it comes out of the cache.
 func kept(t *testing.T, obj metav1.Object) metav1.Object {
 	t.Helper()
-	var f toolscache.TransformFunc
-	switch obj.(type) {
-	case nil:
+	if obj == nil {
 		return nil
-	case *corev1.Pod:
-		f = strip(stripPod)
-	case *corev1.Service:
-		f = strip(stripService)
-	case *appsv1.Deployment:
-		f = strip(stripDeployment)
-	case *appsv1.StatefulSet:
-		f = strip(stripStatefulSet)
-	case *appsv1.DaemonSet:
-		f = strip(stripDaemonSet)
-	case *metav1.PartialObjectMetadata:
-		f = strip(stripMeta)
 	}
-	out, err := f(obj)
+	once, err := transform(obj.(runtime.Object).DeepCopyObject())
 	if err != nil {
 		t.Fatal(err)
+	}
+	out, err := transform(once.(runtime.Object).DeepCopyObject())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(once, out); d != "" {
+		t.Fatalf("what is stripped twice differs\n%s", d)
 	}
 	return out.(metav1.Object)
 }
@@ -99,7 +96,7 @@ func answers(s *desired.State) []string {
 	}
 	for i := range 6 {
 		p := netip.MustParsePrefix(fmt.Sprintf("10.0.0.%d/32", i))
-		out = append(out, fmt.Sprintf("%v %v %v", p, s.Held(p), s.Claimants(p)))
+		out = append(out, fmt.Sprintf("%v %v %v %v", p, s.Held(p), s.Claimants(p), s.PausedBy(p)))
 	}
 	for _, w := range s.AllWorkloads() {
 		out = append(out, fmt.Sprintf("%v %v", w, s.Problems(w)))
@@ -156,6 +153,9 @@ func someObject(rng *rand.Rand) (desired.Ref, metav1.Object) {
 		}
 		if rng.IntN(4) == 0 {
 			meta.Annotations[desired.IgnoreAnnotation] = pick(rng, "true", "false", "yes")
+		}
+		if rng.IntN(4) == 0 {
+			meta.Annotations[desired.PausedAnnotation] = pick(rng, "true", "false", "yes")
 		}
 	}
 	template := corev1.PodTemplateSpec{
@@ -218,7 +218,7 @@ func someObject(rng *rand.Rand) (desired.Ref, metav1.Object) {
 func TestStrip_passes_what_it_does_not_know(t *testing.T) {
 	t.Parallel()
 	gone := toolscache.DeletedFinalStateUnknown{Key: "ns/web"}
-	got, err := strip(stripPod)(gone)
+	got, err := transform(gone)
 	if err != nil || got != gone {
 		t.Errorf("got %v, %v", got, err)
 	}
@@ -226,9 +226,10 @@ func TestStrip_passes_what_it_does_not_know(t *testing.T) {
 
 // recorded is what a sink was told.
 type recorded struct {
-	Ref  desired.Ref
-	UID  types.UID // "" for gone
-	Sync bool
+	Ref    desired.Ref
+	UID    types.UID // "" for gone
+	Sync   bool
+	Missed bool
 }
 
 type recorder struct{ list []recorded }
@@ -240,7 +241,9 @@ func (s *recorder) Fold(r desired.Ref, obj metav1.Object) {
 	}
 	s.list = append(s.list, n)
 }
-func (s *recorder) Synced() { s.list = append(s.list, recorded{Sync: true}) }
+func (s *recorder) Synced()                              { s.list = append(s.list, recorded{Sync: true}) }
+func (s *recorder) Missed(r desired.Ref)                 { s.list = append(s.list, recorded{Ref: r, Missed: true}) }
+func (s *recorder) Recorded(aci.ExtEPG, *desired.Record) {}
 
 // A relist that finds an object gone, whose deletion nobody saw, tells so by a tombstone.
 func TestHandler_tells_of_objects_that_a_relist_misses(t *testing.T) {
@@ -253,7 +256,7 @@ func TestHandler_tells_of_objects_that_a_relist_misses(t *testing.T) {
 	h.OnDelete(pod)
 	h.OnDelete(toolscache.DeletedFinalStateUnknown{Key: "ns/web", Obj: pod})
 	r := desired.Ref{Kind: desired.KindPod, Namespace: "ns", Name: "web"}
-	want := []recorded{{Ref: r, UID: "1"}, {Ref: r, UID: "1"}, {Ref: r}, {Ref: r}}
+	want := []recorded{{Ref: r, UID: "1"}, {Ref: r, UID: "1"}, {Ref: r}, {Ref: r, Missed: true}}
 	if d := cmp.Diff(want, s.list); d != "" {
 		t.Errorf("(-want +got)\n%s", d)
 	}

@@ -29,7 +29,8 @@ const (
 	// clusterName is what kwokctl calls the cluster, in the directory that it gets for itself.
 	clusterName    = "lab"
 	kubeconfigName = "kubeconfig"
-	// processCount is how many programs a lab runs: etcd, three of Kubernetes, kwok and MetalLB.
+	// processCount is how many programs a lab runs that is not bare: etcd, three of Kubernetes, kwok
+	// and MetalLB.
 	processCount = 6
 	loopback     = "127.0.0.1"
 	// startTimeout is far more than a start takes on a slow machine, without the build.
@@ -76,7 +77,7 @@ func startIn(ctx context.Context, dir string, tools toolchain, o Options) (*Lab,
 	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, errors.New("the lab takes too long"))
 	defer cancel()
 
-	if err := createCluster(ctx, dir, tools); err != nil {
+	if err := createCluster(ctx, dir, tools, o.Bare); err != nil {
 		return nil, err
 	}
 	// Under a name that nobody looks for until all is ready.
@@ -88,12 +89,30 @@ func startIn(ctx context.Context, dir string, tools toolchain, o Options) (*Lab,
 	if err != nil {
 		return nil, err
 	}
-	if err := l.createNodes(ctx, nodes); err != nil {
+	l.stop = func(ctx context.Context) error { return killAll(ctx, dir) }
+	if l.bare = o.Bare; !l.bare {
+		err = l.furnish(ctx, dir, tools, nodes)
+	} else {
+		_, err = l.Kubectl(ctx, "get", "--raw=/readyz")
+	}
+	if err == nil {
+		l.kubeconfig = filepath.Join(dir, kubeconfigName)
+		err = os.Rename(draft, l.kubeconfig)
+	}
+	if err != nil {
 		return nil, err
+	}
+	return l, nil
+}
+
+// furnish adds the nodes and MetalLB, and returns when all of it works.
+func (l *Lab) furnish(ctx context.Context, dir string, tools toolchain, nodes int) error {
+	if err := l.createNodes(ctx, nodes); err != nil {
+		return err
 	}
 	metallb, err := l.startMetalLB(ctx, tools)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	l.stop = func(ctx context.Context) error {
 		if err := killAll(ctx, dir); err != nil {
@@ -103,15 +122,7 @@ func startIn(ctx context.Context, dir string, tools toolchain, o Options) (*Lab,
 		_ = metallb.Wait()
 		return nil
 	}
-	err = l.awaitReady(ctx)
-	if err == nil {
-		l.kubeconfig = filepath.Join(dir, kubeconfigName)
-		err = os.Rename(draft, l.kubeconfig)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return l, nil
+	return l.awaitReady(ctx)
 }
 
 // environment is all that the lab's programs see of ours. Above all no KWOK_ and KUBECONFIG of the
@@ -126,7 +137,7 @@ func environment(dir string) []string {
 }
 
 // createCluster has kwokctl start all but MetalLB.
-func createCluster(ctx context.Context, dir string, tools toolchain) error {
+func createCluster(ctx context.Context, dir string, tools toolchain, bare bool) error {
 	cache, err := cacheDir()
 	if err != nil {
 		return err
@@ -137,7 +148,7 @@ func createCluster(ctx context.Context, dir string, tools toolchain) error {
 		return err
 	}
 	defer choosing.Close()
-	config, err := kwokctlConfig(ctx, tools)
+	config, err := kwokctlConfig(ctx, tools, bare)
 	if err != nil {
 		return err
 	}
@@ -163,10 +174,14 @@ func createCluster(ctx context.Context, dir string, tools toolchain) error {
 // kwokctlConfig says what kwokctl is to run.
 //
 // Source: https://kwok.sigs.k8s.io/docs/generated/apis/#config.kwok.x-k8s.io/v1alpha1.KwokctlConfiguration
-func kwokctlConfig(ctx context.Context, tools toolchain) ([]byte, error) {
+func kwokctlConfig(ctx context.Context, tools toolchain, bare bool) ([]byte, error) {
 	ports, err := freePorts(ctx, 6)
 	if err != nil {
 		return nil, err
+	}
+	var without []string
+	if bare {
+		without = []string{"kube-controller-manager", "kube-scheduler", "kwok-controller"}
 	}
 	type arg struct {
 		Key   string `json:"key"`
@@ -186,6 +201,7 @@ func kwokctlConfig(ctx context.Context, tools toolchain) ([]byte, error) {
 			"kubeAuthorization":           true,
 			"kubeAdmission":               true,
 			"disableQPSLimits":            true,
+			"disable":                     without,
 			"etcdBinary":                  tools["etcd"],
 			"kubeApiserverBinary":         tools["kube-apiserver"],
 			"kubeControllerManagerBinary": tools["kube-controller-manager"],

@@ -7,7 +7,8 @@
 // is mocked: a Deployment gets Pods with addresses of both families, a LoadBalancer Service gets
 // an address, and RBAC is in force. What kwok leaves out is containers: no program runs in a Pod
 // and no packet reaches its address. The admission controller for ServiceAccounts is on, so a
-// namespace is good for Pods once its ServiceAccount default is there.
+// namespace is good for Pods once its ServiceAccount default is there. A bare lab, which is for
+// benchmarks, is etcd and kube-apiserver alone.
 //
 // Labs belong to a checkout and keep their state in its .lab directory. There, one process at a
 // time is the owner of a lab, by a file lock that dies with it; whoever comes next ends what an

@@ -37,6 +37,7 @@ type Lab struct {
 	kubeconfig string
 	kubectl    string
 	config     *rest.Config
+	bare       bool
 
 	stop func(context.Context) error
 }
@@ -45,13 +46,16 @@ type Lab struct {
 type Options struct {
 	// Nodes is how many nodes there are, at most 32; 0 means 4. Each takes PodsPerNode Pods.
 	Nodes int
+	// Bare is etcd and kube-apiserver alone: no nodes, and nobody makes Pods or gives addresses. For
+	// who plays all that, to measure without its company; only Start makes one.
+	Bare bool
 	// Progress takes a line for each binary that has to be built; nil means os.Stderr.
 	Progress io.Writer
 }
 
 // Start starts a lab of the checkout around the working directory, on free ports and with its own
 // state, and returns when it works: the API server and all nodes are ready, and MetalLB gives
-// addresses away. The first start on a machine builds the binaries, which takes minutes.
+// addresses away, unless it is a bare one. The first start on a machine builds the binaries, which takes minutes.
 // The caller stops it with Stop; if the caller is killed before that, the next Start, Up or Down
 // of the checkout does. After an error nothing is left but the logs, in .lab/failed.
 func Start(ctx context.Context, o Options) (*Lab, error) {
@@ -131,6 +135,7 @@ func attach(kubeconfig string, tools toolchain) (*Lab, error) {
 
 // Up starts a lab that outlives this process, unless it runs already. Down stops it; Stop does not.
 func Up(ctx context.Context, o Options) (*Lab, error) {
+	o.Bare = false
 	c, err := findCheckout()
 	if err != nil {
 		return nil, err
@@ -222,7 +227,8 @@ func (l *Lab) runKubectl(ctx context.Context, stdin string, args ...string) (str
 
 // Namespace creates a namespace of its own for whoever asks, say a test, with a unique name that
 // begins with what is left of the given one, and waits until Pods can be created in it. The
-// function that it returns deletes the namespace, without waiting until all in it is gone.
+// function that it returns deletes the namespace, without waiting until all in it is gone; in a bare
+// lab, which nobody clears up, all in it stays.
 func (l *Lab) Namespace(ctx context.Context, name string) (string, func(context.Context) error, error) {
 	client, err := kubernetes.NewForConfig(l.config)
 	if err != nil {
@@ -240,10 +246,24 @@ func (l *Lab) Namespace(ctx context.Context, name string) (string, func(context.
 		}
 		return nil
 	}
-	if _, err := l.Kubectl(ctx, "wait", "--for=create", "serviceaccount/default", "--namespace="+ns.Name, "--timeout=30s"); err != nil {
+	if err := l.awaitServiceAccount(ctx, client, ns.Name); err != nil {
 		return "", nil, errors.Join(err, drop(context.WithoutCancel(ctx)))
 	}
 	return ns.Name, drop, nil
+}
+
+// awaitServiceAccount returns when a namespace has the ServiceAccount that its Pods need. Where
+// nobody makes it, it does.
+func (l *Lab) awaitServiceAccount(ctx context.Context, client kubernetes.Interface, namespace string) error {
+	if !l.bare {
+		_, err := l.Kubectl(ctx, "wait", "--for=create", "serviceaccount/default", "--namespace="+namespace, "--timeout=30s")
+		return err
+	}
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
+	if _, err := client.CoreV1().ServiceAccounts(namespace).Create(ctx, account, metav1.CreateOptions{}); err != nil {
+		return fmt.Errorf("create ServiceAccount: %w", err)
+	}
+	return nil
 }
 
 // namespacePrefix makes a label of the DNS from a name such as TestRun/moves_an_address.

@@ -283,6 +283,33 @@ func parseProcAddress(t *testing.T, s string) netip.AddrPort {
 	return netip.AddrPortFrom(a.Unmap(), p)
 }
 
+func TestBareLab(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	l, err := Start(ctx, Options{Bare: true, Progress: t.Output()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Stop(context.WithoutCancel(ctx)); err != nil {
+			t.Error(err)
+		}
+		if pids, err := processes(context.WithoutCancel(ctx), l.dir); err != nil || len(pids) > 0 {
+			t.Errorf("processes %v left, error %v", pids, err)
+		}
+	})
+	ns := "--namespace=" + l.namespace(t)
+	l.must(t, "create", "deployment", "web", "--image=web", ns)
+	l.must(t, "run", "pod", "--image=web", ns)
+	if got := l.must(t, "get", "replicasets,pods,nodes", "--all-namespaces", "--output=name"); got != "pod/pod\n" {
+		t.Errorf("somebody else works here:\n%s", got)
+	}
+	pids, err := processes(ctx, l.dir)
+	if err != nil || len(pids) != 2 {
+		t.Errorf("processes %v, want etcd and kube-apiserver; error %v", pids, err)
+	}
+}
+
 func TestNamespacePrefix(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{

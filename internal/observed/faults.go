@@ -5,6 +5,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/haystacknetworks/aci-sync/internal/aci"
@@ -19,7 +20,7 @@ type Fault struct {
 	Text  string // the APIC's words, without what names the EPG, cut
 }
 
-// fault is a faultInst. Of its attributes those are kept that are not in its DN.
+// fault is a faultInst or a faultDelegate. Of its attributes those are kept that are not in its DN.
 type fault struct {
 	code, lc, severity, descr string
 	leaf                      int        // that raises it; 0 for none
@@ -103,8 +104,13 @@ func (s *State) FaultsChanged() []aci.ExtEPG {
 
 // ForgetFaults drops what is known of faults that leafs raise.
 func (s *State) ForgetFaults() {
-	s.installFaults(nil)
+	s.installFaults(aci.Topology, nil)
 	delete(s.reading, aci.Topology)
+}
+
+// isFault tells objects that the fabric makes to say what is wrong.
+func isFault(class string) bool {
+	return class == aci.ClassFaultInst || class == aci.ClassFaultDelegate
 }
 
 // unwell is what e says of its own state, where that is an end and not on the way to one.
@@ -126,7 +132,7 @@ func (o *l3out) leafs() []int {
 	return slices.Compact(slices.Sorted(maps.Values(o.nodes)))
 }
 
-// applyFault folds the event of a faultInst. One that was never heard of may tell but a part of it.
+// applyFault folds the event of a fault. One that was never heard of may tell but a part of it.
 func (s *State) applyFault(m aci.MO) {
 	if m.Attrs["status"] == aci.StatusDeleted {
 		s.setFault(m.DN, nil)
@@ -140,19 +146,47 @@ func (s *State) applyFault(m aci.MO) {
 	s.setFault(m.DN, &f)
 }
 
-// installFaults replaces what is known of faults by what a read brought.
-func (s *State) installFaults(objects []aci.MO) {
-	found := map[aci.DN]*fault{}
+// installFaults replaces what is known of faults below an L3Out, or of all others for aci.Topology,
+// by what a read brought.
+func (s *State) installFaults(root aci.DN, objects []aci.MO) {
+	found := map[aci.DN]bool{}
 	for _, m := range objects {
-		if m.Class == aci.ClassFault {
-			found[m.DN] = &fault{}
-			found[m.DN].merge(m)
+		if isFault(m.Class) {
+			found[m.DN] = true
 		}
 	}
-	for d := range merged(s.faults, found) {
-		s.setFault(d, found[d])
+	for d := range maps.Clone(s.faults) {
+		if _, below := aci.L3OutOf(d); !found[d] && (d.Within(root) || root == aci.Topology && !below) {
+			s.setFault(d, nil)
+		}
+	}
+	s.addFaults(objects)
+}
+
+// addFaults takes in the faults that a read brought. A read of all that is below an EPG may or may not
+// bring them: that it lacks one means nothing.
+func (s *State) addFaults(objects []aci.MO) {
+	for _, m := range objects {
+		if isFault(m.Class) {
+			f := &fault{}
+			f.merge(m)
+			s.setFault(m.DN, f)
+		}
 	}
 }
+
+// forgetFaults drops the faults at and below root, which is gone.
+func (s *State) forgetFaults(root aci.DN) {
+	for d := range maps.Clone(s.faults) {
+		if d.Within(root) {
+			s.setFault(d, nil)
+		}
+	}
+}
+
+// delegatedBy finds the node in the RN of a faultDelegate. Source: docs/docs/validations.md of
+// s:preup, "L2/L3 Port Config". unverified: that it is there in those of external EPGs.
+var delegatedBy = regexp.MustCompile(`/node-([0-9]+)[/\]]`)
 
 func (f *fault) merge(m aci.MO) {
 	for k, to := range map[string]*string{"lc": &f.lc, "severity": &f.severity, "descr": &f.descr} {
@@ -160,8 +194,15 @@ func (f *fault) merge(m aci.MO) {
 			*to = v
 		}
 	}
-	f.code, _ = strings.CutPrefix(m.DN.RN(), "fault-")
+	f.descr = strings.TrimPrefix(f.descr, "Fault delegate: ")
+	rn := m.DN.RN()
+	if i := strings.LastIndex(rn, "fault-"); i >= 0 {
+		f.code = rn[i+len("fault-"):]
+	}
 	f.leaf, _ = aci.NodeOf(m.DN)
+	if by := delegatedBy.FindStringSubmatch(rn); by != nil {
+		f.leaf, _ = strconv.Atoi(by[1])
+	}
 	f.epg = blames(m.DN, f.descr)
 }
 
@@ -170,9 +211,12 @@ func (f *fault) merge(m aci.MO) {
 // Source: apic-rest.md 4.3, and docs/docs/validations.md of s:preup.
 var failedFor = regexp.MustCompile(`^Configuration failed for (\S+)(?: node \S+ \S+)? due to `)
 
-// blames finds the external EPG that a fault names, by the place on the leaf where it was raised or
-// in its words; zero for none.
+// blames finds the external EPG that a fault is at or below, or names: by the place on the leaf where
+// it was raised, or in its words. Zero for none.
 func blames(d aci.DN, descr string) aci.ExtEPG {
+	if e, _, ok := aci.ExtEPGOf(d); ok {
+		return e
+	}
 	var named []string
 	for _, rn := range d.RNs() {
 		if of, ok := strings.CutPrefix(rn, "rtd-["); ok {
@@ -208,7 +252,7 @@ func cut(s string) string {
 	return s
 }
 
-// setFault replaces what is known of the faultInst d, nil for absent. Those that concern neither an
+// setFault replaces what is known of the fault d, nil for absent. Those that concern neither an
 // EPG nor a leaf as a whole are not kept.
 func (s *State) setFault(d aci.DN, f *fault) {
 	old := s.faults[d]

@@ -29,9 +29,17 @@ func ofLeaf(leaf int, code string) aci.DN {
 	return aci.DN(fmt.Sprintf("topology/pod-1/node-%d/sys/actrl/dbgStatsReport/fault-%s", leaf, code))
 }
 
+// delegate is the fault that an EPG shows of a leaf.
+func delegate(leaf int, e aci.ExtEPG, attrs ...string) aci.MO {
+	m := faultMO(e.DN().Child(fmt.Sprintf("fd-[uni/epp/rtd-[%s]/node-%d/nwissues]-fault-F0467", e.DN(), leaf)),
+		append([]string{"descr", "Fault delegate: " + collides(e)}, attrs...)...)
+	m.Class = aci.ClassFaultDelegate
+	return m
+}
+
 // faultMO is a raised fault.
 func faultMO(d aci.DN, attrs ...string) aci.MO {
-	return mo(aci.ClassFault, d, append([]string{"lc", "raised", "severity", "minor"}, attrs...)...)
+	return mo(aci.ClassFaultInst, d, append([]string{"lc", "raised", "severity", "minor"}, attrs...)...)
 }
 
 func onNode(leaf int) aci.MO {
@@ -78,22 +86,22 @@ func TestFaults(t *testing.T) {
 		"one that soaks, clearing": {func(s *State) { s.event(created(faultMO(ofEPG(101, web), "lc", "soaking-clearing"))) }, nil},
 		"one that soaked and was raised": {func(s *State) {
 			s.event(created(faultMO(ofEPG(101, web), "lc", "soaking", "descr", collides(web))))
-			s.event(modified(mo(aci.ClassFault, ofEPG(101, web), "lc", "raised")))
+			s.event(modified(mo(aci.ClassFaultInst, ofEPG(101, web), "lc", "raised")))
 		}, []Fault{{Code: "F0467", Leafs: []int{101}, Text: inWords}}},
 		"one that is clearing": {func(s *State) {
 			s.Fold(faults(faultMO(ofEPG(101, web), "lc", "raised-clearing", "descr", collides(web))))
 		}, []Fault{{Code: "F0467", Leafs: []int{101}, Text: inWords}}},
 		"one that is cleared and retained": {func(s *State) {
 			s.Fold(faults(faultMO(ofEPG(101, web))))
-			s.event(modified(mo(aci.ClassFault, ofEPG(101, web), "lc", "retaining", "severity", "cleared")))
+			s.event(modified(mo(aci.ClassFaultInst, ofEPG(101, web), "lc", "retaining", "severity", "cleared")))
 		}, nil},
 		"one whose severity alone is cleared": {func(s *State) {
 			s.Fold(faults(faultMO(ofEPG(101, web))))
-			s.event(modified(mo(aci.ClassFault, ofEPG(101, web), "severity", "cleared")))
+			s.event(modified(mo(aci.ClassFaultInst, ofEPG(101, web), "severity", "cleared")))
 		}, nil},
 		"one that is deleted": {func(s *State) {
 			s.Fold(faults(faultMO(ofEPG(101, web))))
-			s.event(deleted(mo(aci.ClassFault, ofEPG(101, web))))
+			s.event(deleted(mo(aci.ClassFaultInst, ofEPG(101, web))))
 		}, nil},
 		"one that a read does not bring any more": {func(s *State) {
 			s.Fold(faults(faultMO(ofEPG(101, web))))
@@ -112,7 +120,7 @@ func TestFaults(t *testing.T) {
 			s.Unread(aci.Topology)
 		}, []Fault{{Code: "F0467", Leafs: []int{101}, Text: "x"}}},
 		"one whose creation was never announced": {func(s *State) {
-			s.event(modified(mo(aci.ClassFault, ofEPG(101, web), "lc", "raised")))
+			s.event(modified(mo(aci.ClassFaultInst, ofEPG(101, web), "lc", "raised")))
 		}, []Fault{{Code: "F0467", Leafs: []int{101}}}},
 		"one of an EPG that is gone": {func(s *State) {
 			s.Fold(faults(faultMO(ofEPG(101, web))))
@@ -121,6 +129,43 @@ func TestFaults(t *testing.T) {
 		"one that is forgotten": {func(s *State) {
 			s.Fold(faults(faultMO(ofEPG(101, web))))
 			s.ForgetFaults()
+		}, nil},
+		"one that only the EPG shows": {func(s *State) {
+			s.event(created(delegate(101, web)))
+			s.event(created(delegate(102, web, "lc", "soaking")))
+		}, []Fault{{Code: "F0467", Leafs: []int{101}, Text: inWords}}},
+		"one that the EPG and leafs show": {func(s *State) {
+			s.event(created(delegate(101, web)))
+			s.Fold(faults(faultMO(ofEPG(101, web), "descr", collides(web)), faultMO(ofEPG(102, web), "descr", collides(web))))
+		}, []Fault{{Code: "F0467", Leafs: []int{101, 102}, Text: inWords}}},
+		"one that the EPG shows without the leaf": {func(s *State) {
+			m := delegate(101, web)
+			m.DN = web.DN().Child("fd-[uni/epp/rtd-[" + string(web.DN()) + "]/nwissues]-fault-F0467")
+			s.event(created(m))
+		}, []Fault{{Code: "F0467", Text: inWords}}},
+		"one of the EPG's own": {func(s *State) {
+			s.event(created(faultMO(web.DN().Child("fault-F3941"), "descr", "x")))
+		}, []Fault{{Code: "F3941", Text: "x"}}},
+		"one that a read of the L3Out does not bring any more": {func(s *State) {
+			s.event(created(delegate(101, web)))
+			s.Fold(aci.Update{Kind: aci.FullRead, Root: wan.DN(), Objects: []aci.MO{mo(aci.ClassL3Out, wan.DN()), epgMO(web)}})
+		}, nil},
+		"one that a read of faults on leafs cannot bring": {func(s *State) {
+			s.event(created(delegate(101, web)))
+			s.Fold(faults())
+		}, []Fault{{Code: "F0467", Leafs: []int{101}, Text: inWords}}},
+		"one on a leaf that a read of the L3Out cannot bring": {func(s *State) {
+			s.Fold(faults(faultMO(ofEPG(101, web), "descr", collides(web))))
+			s.Fold(aci.Update{Kind: aci.FullRead, Root: wan.DN(), Objects: []aci.MO{mo(aci.ClassL3Out, wan.DN()), epgMO(web)}})
+		}, []Fault{{Code: "F0467", Leafs: []int{101}, Text: inWords}}},
+		"a read of the EPG may bring one and may not": {func(s *State) {
+			s.Fold(aci.Update{Kind: aci.FullRead, Root: web.DN(), Objects: []aci.MO{epgMO(web), delegate(101, web)}})
+			s.Fold(aci.Update{Kind: aci.FullRead, Root: web.DN(), Objects: []aci.MO{epgMO(web)}})
+		}, []Fault{{Code: "F0467", Leafs: []int{101}, Text: inWords}}},
+		"one that goes with its EPG": {func(s *State) {
+			s.event(created(delegate(101, web)))
+			s.event(deleted(epgMO(web)))
+			s.event(created(epgMO(web)))
 		}, nil},
 		"a state that is an end": {func(s *State) {
 			s.event(modified(mo(aci.ClassExtEPG, web.DN(), "configSt", "failed-to-apply", "configIssues", "some-issue")))
@@ -179,9 +224,9 @@ func TestFaults_that_change_nothing_are_not_told_of(t *testing.T) {
 	s.FaultsChanged()
 	for _, m := range []aci.MO{
 		created(faultMO(ofEPG(101, web), "lc", "soaking", "descr", "x")),
-		modified(mo(aci.ClassFault, ofEPG(101, web), "lc", "soaking-clearing")),
-		modified(mo(aci.ClassFault, ofEPG(101, web), "lc", "retaining", "severity", "cleared")),
-		deleted(mo(aci.ClassFault, ofEPG(101, web))),
+		modified(mo(aci.ClassFaultInst, ofEPG(101, web), "lc", "soaking-clearing")),
+		modified(mo(aci.ClassFaultInst, ofEPG(101, web), "lc", "retaining", "severity", "cleared")),
+		deleted(mo(aci.ClassFaultInst, ofEPG(101, web))),
 		created(faultMO("topology/pod-1/node-101/elsewhere/fault-F0467", "descr", "Configuration failed for uni/tn-T/out-O due to x")),
 		modified(mo(aci.ClassExtEPG, web.DN(), "configSt", "applying")),
 	} {
@@ -197,7 +242,7 @@ func TestFaults_that_change_nothing_are_not_told_of(t *testing.T) {
 	if got := s.FaultsChanged(); !slices.Equal(got, []aci.ExtEPG{web}) {
 		t.Errorf("changed: %v", got)
 	}
-	s.event(modified(mo(aci.ClassFault, ofEPG(101, web), "occur", "2", "lc", "raised-clearing")))
+	s.event(modified(mo(aci.ClassFaultInst, ofEPG(101, web), "occur", "2", "lc", "raised-clearing")))
 	if got := s.FaultsChanged(); len(got) > 0 {
 		t.Errorf("changed by clearing: %v", got)
 	}

@@ -28,7 +28,7 @@ func (s *State) Fold(u aci.Update) []aci.Place {
 		for _, m := range u.Objects {
 			ev := event{m, s.own(m)}
 			for root, r := range s.reading {
-				if m.DN.Within(root) || root == aci.Topology && m.Class == aci.ClassFault {
+				if m.DN.Within(root) || root == aci.Topology && isFault(m.Class) {
 					r.events = append(r.events, ev)
 				}
 			}
@@ -51,12 +51,12 @@ func (s *State) Fold(u aci.Update) []aci.Place {
 
 // apply folds one event.
 func (s *State) apply(ev event, t *touched) {
-	if ev.mo.Class == aci.ClassFault {
+	l, ok := aci.L3OutOf(ev.mo.DN)
+	o := s.l3outs[l]
+	if isFault(ev.mo.Class) && (!ok || o != nil) {
 		s.applyFault(ev.mo)
 		return
 	}
-	l, ok := aci.L3OutOf(ev.mo.DN)
-	o := s.l3outs[l]
 	if !ok || o == nil {
 		return
 	}
@@ -164,6 +164,7 @@ func (s *State) applyEPG(e aci.ExtEPG, o *l3out, ev event, t *touched) {
 			g.Mark = Mark{Read: true} // our own POST made it, without a mark
 		default:
 			g.Mark.Read = false
+			g.recorded = g.recorded && (!created || carried) // somebody else made it anew; its mark will tell
 		}
 		t.add(e, netip.Prefix{})
 	} else if !ev.own && written(ev.mo) {
@@ -173,33 +174,43 @@ func (s *State) applyEPG(e aci.ExtEPG, o *l3out, ev event, t *touched) {
 	if v, ok := ev.mo.Attrs["annotation"]; ok {
 		g.Annotation = v
 	}
+	if g.configured(ev.mo.Attrs) {
+		s.change(e)
+	}
 	if v, ok := ev.mo.Attrs["extMngdBy"]; ok && v != g.ExtMngdBy {
 		g.ExtMngdBy = v
 		t.all(e, g) // what is in it may be written now
 	}
+	s.Unjudge(e)
+}
+
+// configured takes in what the EPG says of its configuration, and reports whether it is well now and
+// was not, or the reverse.
+func (g *ExtEPG) configured(attrs map[string]string) bool {
 	was := g.unwell()
-	if v, ok := ev.mo.Attrs["configSt"]; ok {
+	if v, ok := attrs["configSt"]; ok {
 		g.ConfigSt = v
 	}
-	if v, ok := ev.mo.Attrs["configIssues"]; ok {
+	if v, ok := attrs["configIssues"]; ok {
 		g.ConfigIssues = v
 	}
-	if !maps.Equal(was, g.unwell()) {
-		s.change(e)
-	}
-	s.Unjudge(e)
+	return !maps.Equal(was, g.unwell())
 }
 
 // gone notes that e is not there any more, and what it was.
 func (s *State) gone(e aci.ExtEPG, g *epg, t *touched) {
 	t.all(e, g)
-	s.change(e)
 	if g.exists && !g.Revived {
 		g.last = s.was(g, e.DN())
 	}
 	s.clear(e, g)
+	if o := s.l3outs[e.L3Out]; g.exists && o.paused[e.DN()] {
+		s.held[e] = true // its tag went with it, but nobody lifted the pause
+	}
 	g.ExtEPG, g.exists, g.doubted = ExtEPG{}, false, false
 	clear(g.vanished)
+	s.forgetFaults(e.DN())
+	s.change(e)
 }
 
 // was says what g is to be remembered as. One that is known as ours and lost its mark is that

@@ -50,7 +50,7 @@ func pick[T any](rng *rand.Rand, list []T) T { return list[rng.IntN(len(list))] 
 // set makes or changes an object and announces it; one below nothing is not made.
 func (f *fabric) set(class string, d aci.DN, attrs map[string]string) {
 	switch class {
-	case aci.ClassL3Out, aci.ClassFault:
+	case aci.ClassL3Out, aci.ClassFaultInst, aci.ClassFaultDelegate:
 	case aci.ClassRsNode: // its parent is of a class that is not read
 		if l, _ := aci.L3OutOf(d); f.objects[l.DN()].Class == "" {
 			return
@@ -172,12 +172,21 @@ func (f *fabric) changeFault(e aci.ExtEPG) {
 		at + "/sys/actrl/dbgStatsReport/fault-F3544",
 		at + "/local/svc-policyelem-id-0/uni/epp/rtd-[" + e.DN() + "]/nwissues/fault-F0467",
 		at + "/elsewhere/fault-F0467",
+		e.DN().Child("fd-[uni/epp/rtd-[" + string(e.DN()) + "]/" + string(at)[len("topology/pod-1/"):] + "/nwissues]-fault-F0467"),
+		e.DN().Child("fault-F3941"),
 	})
+	class := aci.ClassFaultInst
+	if strings.Contains(d.RN(), "fd-[") {
+		class = aci.ClassFaultDelegate
+	}
+	if d.Within(e.DN()) && f.objects[e.DN()].Class == "" {
+		return
+	}
 	if rng.IntN(5) == 0 {
 		f.remove(d)
 		return
 	}
-	f.set(aci.ClassFault, d, map[string]string{
+	f.set(class, d, map[string]string{
 		"lc":       pick(rng, []string{"soaking", "raised", "raised", "raised-clearing", "retaining"}),
 		"severity": pick(rng, []string{"minor", "minor", "cleared"}),
 		"descr":    pick(rng, []string{"80 number of Prefix failed on leaf1", "Configuration failed for " + string(e.DN()) + " due to x"}),
@@ -277,6 +286,7 @@ func TestState_folds_events_over_a_read(t *testing.T) {
 				var objects []aci.MO
 				for _, class := range []string{
 					aci.ClassL3Out, aci.ClassRsEctx, aci.ClassExtEPG, aci.ClassSubnet, aci.ClassRsProv, aci.ClassRsNode, aci.ClassTagAnnotation,
+					aci.ClassFaultInst, aci.ClassFaultDelegate,
 				} {
 					for range f.rng.IntN(3) {
 						f.change()
@@ -375,7 +385,7 @@ func answers(s *State, vague bool) map[string]string {
 			if faults := s.Faults(e); faults != nil {
 				out["faults of "+e.String()] = fmt.Sprint(faults)
 			}
-			out[e.String()+": epg"] = fmt.Sprint(g.Annotation, g.ExtMngdBy, mark(g.Mark), s.Contracts(e), s.Paused(e), vrf)
+			out[e.String()+": epg"] = fmt.Sprint(g.Annotation, g.ExtMngdBy, mark(g.Mark), s.Contracts(e), s.tagged(e), vrf)
 			for _, p := range somePrefixes {
 				at := aci.Place{ExtEPG: e, Prefix: p}
 				n, there := s.Subnet(at)
@@ -395,6 +405,13 @@ func answers(s *State, vague bool) map[string]string {
 		}
 	}
 	return out
+}
+
+// tagged reports whether e or its L3Out bears a pause tag. A pause outlives the EPG that bore it, which is
+// remembered.
+func (s *State) tagged(e aci.ExtEPG) bool {
+	paused := s.l3outs[e.L3Out].paused
+	return paused[e.DN()] || paused[e.L3Out.DN()]
 }
 
 // check holds the indexes against what they are made from; "" when they are right.

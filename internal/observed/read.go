@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/haystacknetworks/aci-sync/internal/aci"
 )
@@ -21,7 +22,7 @@ func (s *State) install(u aci.Update, t *touched) {
 	e, rest, inEPG := aci.ExtEPGOf(u.Root)
 	switch {
 	case u.Root == aci.Topology:
-		s.installFaults(u.Objects)
+		s.installFaults(u.Root, u.Objects)
 	case !inEPG:
 		s.installL3Out(l, u.Objects, t)
 		s.l3outs[l].complete = r == nil || !r.gap
@@ -33,6 +34,7 @@ func (s *State) install(u aci.Update, t *touched) {
 			s.judge(e, g, u.Objects)
 		}
 		s.installEPG(e, g, t)
+		s.addFaults(u.Objects)
 		s.setPaused(l, e.DN(), pauses(u.Objects)[e.DN()], t)
 		t.add(e, netip.Prefix{})
 	default:
@@ -76,6 +78,7 @@ func (s *State) installL3Out(l aci.L3Out, objects []aci.MO, t *touched) {
 		o.nodes = on
 		s.changeAll(o)
 	}
+	s.installFaults(l.DN(), objects)
 	if first || o.vrf != was {
 		for name, g := range o.epgs {
 			t.all(aci.ExtEPG{L3Out: l, Name: name}, g)
@@ -101,10 +104,8 @@ func (s *State) parse(objects []aci.MO) map[aci.ExtEPG]*epg {
 		if e, rest, ok := aci.ExtEPGOf(m.DN); ok && rest == "" && m.Class == aci.ClassExtEPG {
 			g := newEPG()
 			g.exists = true
-			g.ExtEPG = ExtEPG{
-				Annotation: m.Attrs["annotation"], ExtMngdBy: m.Attrs["extMngdBy"],
-				ConfigSt: m.Attrs["configSt"], ConfigIssues: m.Attrs["configIssues"], Mark: Mark{Read: true},
-			}
+			g.ExtEPG = ExtEPG{Annotation: m.Attrs["annotation"], ExtMngdBy: m.Attrs["extMngdBy"], Mark: Mark{Read: true}}
+			g.configured(m.Attrs)
 			found[e] = g
 		}
 	}
@@ -194,6 +195,8 @@ func (s *State) installEPG(e aci.ExtEPG, now *epg, t *touched) {
 	}
 	if !revived {
 		was.last = s.was(was, e.DN())
+		// What is somebody else's now stays that when aci-sync puts subnets into it.
+		was.recorded = was.last == Ours
 	}
 }
 
@@ -266,8 +269,7 @@ var defaults = map[string]string{
 }
 
 // judge notes what is in e that neither aci-sync nor the APIC's defaults made. Objects of
-// classes that it does not know count: when in doubt the EPG stays. What the APIC says of how an
-// object is does not.
+// classes that it does not know count: when in doubt the EPG stays.
 func (s *State) judge(e aci.ExtEPG, g *epg, objects []aci.MO) {
 	g.Judged = true
 	ours := map[aci.DN]bool{}
@@ -294,7 +296,7 @@ func (s *State) judge(e aci.ExtEPG, g *epg, objects []aci.MO) {
 				g.Foreign = append(g.Foreign, m.Attrs["ip"])
 			}
 		case below(ours, e, m.DN), m.Class == aci.ClassTagAnnotation && m.DN.Parent() == e.DN() && tagKey(m) == aci.OwnerKey:
-		case m.Class == aci.ClassFault, m.Class == aci.ClassFaultDelegate, m.Class == aci.ClassHealth:
+		case strings.HasPrefix(m.Class, "fault"), strings.HasPrefix(m.Class, "health"): // what the fabric says of it
 		case m.Class == aci.ClassRsCustQosPol && m.Attrs["tnQosCustomPolName"] == "":
 		case m.Class == aci.ClassRsProv:
 			g.Residue = append(g.Residue, "provided contract "+m.Attrs["tnVzBrCPName"])

@@ -30,9 +30,9 @@ type Subnet struct {
 type ExtEPG struct {
 	Annotation   string
 	ExtMngdBy    string
+	Mark         Mark
 	ConfigSt     string
 	ConfigIssues string
-	Mark         Mark
 	// Revived: a POST of ours that meant to modify it made it.
 	Revived bool
 	// Judged: all of the EPG was read and nothing in it changed since. Only then Residue and
@@ -62,6 +62,7 @@ type State struct {
 	expected map[aci.DN]*expectation
 	pending  map[netip.Prefix]int // prefix -> subnets with an expectation
 	reading  map[aci.DN]*reading
+	held     map[aci.ExtEPG]bool // paused by a record
 
 	faults  map[aci.DN]*fault
 	blamed  map[aci.ExtEPG]map[aci.DN]*fault // EPG -> faults that name it
@@ -106,10 +107,12 @@ func NewState(o aci.Owner) *State {
 		expected: map[aci.DN]*expectation{},
 		pending:  map[netip.Prefix]int{},
 		reading:  map[aci.DN]*reading{},
-		faults:   map[aci.DN]*fault{},
-		blamed:   map[aci.ExtEPG]map[aci.DN]*fault{},
-		whole:    map[int]map[aci.DN]*fault{},
-		changed:  map[aci.ExtEPG]struct{}{},
+		held:     map[aci.ExtEPG]bool{},
+
+		faults:  map[aci.DN]*fault{},
+		blamed:  map[aci.ExtEPG]map[aci.DN]*fault{},
+		whole:   map[int]map[aci.DN]*fault{},
+		changed: map[aci.ExtEPG]struct{}{},
 	}
 }
 
@@ -191,6 +194,18 @@ func (s *State) Subnet(p aci.Place) (Subnet, bool) {
 	return Subnet{}, false
 }
 
+// Absent reports that there is no subnet at p, or no external EPG for a place without prefix, and
+// that no POST of ours is under way that could put one there. Of an L3Out that was never read
+// nothing is known to be absent.
+func (s *State) Absent(p aci.Place) bool {
+	if !p.Prefix.IsValid() {
+		_, there := s.ExtEPG(p.ExtEPG)
+		return s.l3outs[p.L3Out] != nil && !there && s.Expected(p.DN()) == ""
+	}
+	_, there := s.Subnet(p)
+	return s.l3outs[p.L3Out] != nil && !there && !s.Pending(p.Prefix)
+}
+
 // Subnets yields the subnets of e in no order.
 func (s *State) Subnets(e aci.ExtEPG) iter.Seq[Subnet] {
 	return func(yield func(Subnet) bool) {
@@ -239,7 +254,7 @@ func (s *State) ours(m Mark, d aci.DN) bool { return m.Value == s.owner.Mark(d) 
 // Paused reports whether somebody paused e, or its L3Out.
 func (s *State) Paused(e aci.ExtEPG) bool {
 	o := s.l3outs[e.L3Out]
-	return o != nil && (o.paused[e.L3Out.DN()] || o.paused[e.DN()])
+	return s.held[e] || o != nil && (o.paused[e.L3Out.DN()] || o.paused[e.DN()])
 }
 
 // SetPaused replaces what is known of the pause tags at and below l, and returns the places
@@ -326,6 +341,7 @@ func (s *State) Forget(l aci.L3Out) {
 		delete(s.l3outs, l)
 	}
 	delete(s.reading, l.DN())
+	s.forgetFaults(l.DN())
 }
 
 // Unread ends a read of root, begun with aci.ReadBegin, that failed: events are no longer kept

@@ -396,13 +396,12 @@ func TestExtEPG_is_judged(t *testing.T) {
 			[]string{"consumed contract b", "provided contract a"},
 			nil,
 		},
-		"a QoS policy":             {[]aci.MO{epgMO(web), mo(aci.ClassRsCustQosPol, dn.Child("rscustQosPol"), "tnQosCustomPolName", "q")}, []string{"fvRsCustQosPol rscustQosPol"}, nil},
+		"a QoS policy": {[]aci.MO{epgMO(web), mo(aci.ClassRsCustQosPol, dn.Child("rscustQosPol"), "tnQosCustomPolName", "q")}, []string{"fvRsCustQosPol rscustQosPol"}, nil},
+		"what the fabric itself says of it": {append([]aci.MO{
+			epgMO(web), mo("faultDelegate", dn.Child("fd-[x]-fault-F0467")), mo("faultInst", dn.Child("fault-F3941")), mo("healthInst", dn.Child("health")),
+		}, ours...), nil, nil},
 		"something never heard of": {[]aci.MO{epgMO(web), mo("fvNew", dn.Child("new-[a/b]"))}, []string{"fvNew new-[a/b]"}, nil},
-		"what the APIC says of how it is": {[]aci.MO{
-			epgMO(web), mo(aci.ClassFault, dn.Child("fault-F3941")), mo(aci.ClassHealth, dn.Child("health")),
-			mo(aci.ClassFaultDelegate, dn.Child("fd-[uni/epp/rtd-["+string(dn)+"]/nwissues]-fault-F0467")),
-		}, nil, nil},
-		"other tags": {[]aci.MO{epgMO(web), mark, tag(dn, "color", "red")}, []string{"tagAnnotation annotationKey-[color]"}, nil},
+		"other tags":               {[]aci.MO{epgMO(web), mark, tag(dn, "color", "red")}, []string{"tagAnnotation annotationKey-[color]"}, nil},
 		"a foreign subnet, told of once": {
 			[]aci.MO{epgMO(web), subnet(web, "10.0.0.7/24"), tag(dn.Child(aci.SubnetRN("10.0.0.7/24")), "color", "red")}, nil, []string{"10.0.0.7/24"},
 		},

@@ -15,9 +15,10 @@ import (
 
 // Reasons of problems that a comparison finds.
 const (
-	ReasonL3OutMissing = "L3OutMissing"     // the tenant or the L3Out does not exist (yet)
-	ReasonNotAllowed   = "NotAllowed"       // --allow does not name the L3Out
-	ReasonPaused       = "Paused"           // somebody paused the EPG or its L3Out
+	ReasonL3OutMissing = "L3OutMissing" // the tenant or the L3Out does not exist (yet)
+	ReasonNotAllowed   = "NotAllowed"   // --allow does not name the L3Out
+	ReasonAPICTooOld   = "APICTooOld"   // the APIC is older than aci.MinVersion
+	ReasonPaused       = desired.ReasonPaused
 	ReasonForeignOwner = "ManagedElsewhere" // Nexus Dashboard Orchestrator manages the EPG
 	ReasonEPGGone      = "EPGGone"          // its owner deleted an EPG that is not ours
 	ReasonConflict     = "AddressConflict"  // another workload, or a foreign subnet, has the prefix
@@ -47,12 +48,19 @@ const (
 //	                       | of ours is elsewhere in the VRF|
 //	foreign                | use it as it is                | -
 //
-// Whatever is paused, not allowed, managed elsewhere, in doubt, or under way already is left.
+//	while workloads are paused          |
+//	address that one of them claims     | written nowhere, whoever else claims it
+//	EPG that they alone name            | neither created nor marked
+//	EPG that one of them names          | not deleted, whatever it holds
+//	  our subnet in it, not claimed     | stays, unless the end of its claim was seen
+//
+// Whatever else is paused, not allowed, managed elsewhere, in doubt, or under way already is left,
+// and everything on an APIC that is too old.
 func Diff(want *desired.State, have *observed.State, p Policy, domain aci.DN, places []aci.Place) Plan {
 	d := differ{
 		want: want, have: have, policy: p, domain: domain,
 		fates: map[aci.ExtEPG]fate{}, reads: map[aci.DN]struct{}{},
-		epgs: map[aci.ExtEPG]struct{}{}, whole: map[aci.ExtEPG]bool{},
+		epgs: map[aci.ExtEPG]struct{}{}, whole: map[aci.ExtEPG]bool{}, told: map[told]struct{}{},
 		plan: Plan{Problems: map[aci.Place][]desired.Problem{}, Kept: map[aci.ExtEPG][]string{}},
 	}
 	prefixes := map[netip.Prefix]struct{}{}
@@ -60,7 +68,8 @@ func Diff(want *desired.State, have *observed.State, p Policy, domain aci.DN, pl
 		if q.Prefix.IsValid() {
 			prefixes[q.Prefix] = struct{}{}
 		}
-		if q.ExtEPG != (aci.ExtEPG{}) && (!q.Prefix.IsValid() || !want.Named(q.ExtEPG)) && d.inDomain(q.ExtEPG) {
+		// What is in an EPG can decide about it when nobody names it, or when it lost its mark.
+		if q.ExtEPG != (aci.ExtEPG{}) && (!q.Prefix.IsValid() || !want.Named(q.ExtEPG) || d.unmarked(q.ExtEPG)) && d.inDomain(q.ExtEPG) {
 			d.epgs[q.ExtEPG] = struct{}{}
 		}
 	}
@@ -73,8 +82,15 @@ func Diff(want *desired.State, have *observed.State, p Policy, domain aci.DN, pl
 	d.plan.Changes = slices.DeleteFunc(d.plan.Changes, func(c Change) bool {
 		return c.Action == Delete && c.Place.Prefix.IsValid() && d.whole[c.Place.ExtEPG]
 	})
+	if p.Only {
+		d.plan.Changes = slices.DeleteFunc(d.plan.Changes, func(c Change) bool {
+			return !(c.Action == Delete && p.Approved[c.DN]) && c.Reason != Adopted
+		})
+	}
 	slices.SortStableFunc(d.plan.Changes, func(a, b Change) int { return a.Place.Compare(b.Place) })
 	d.plan.Reads = slices.Sorted(maps.Keys(d.reads))
+	slices.SortFunc(d.plan.Held, Held.Compare)
+	d.plan.Held = slices.Compact(d.plan.Held)
 	return d.plan
 }
 
@@ -98,7 +114,16 @@ type differ struct {
 	reads  map[aci.DN]struct{}
 	epgs   map[aci.ExtEPG]struct{} // to be decided about as such
 	whole  map[aci.ExtEPG]bool     // deleted with all that is in them
+	told   map[told]struct{}       // what is in plan.Problems
 	plan   Plan
+
+	orphans *Orphans // nil until the guard asks
+}
+
+// told is a problem at a place.
+type told struct {
+	at aci.Place
+	desired.Problem
 }
 
 func (d *differ) inDomain(e aci.ExtEPG) bool { return d.have.Domain(e.L3Out) == d.domain }
@@ -114,6 +139,10 @@ func (d *differ) fate(e aci.ExtEPG) fate {
 	case !d.policy.Allow.Allows(e.L3Out):
 		f = barred
 		d.problem(aci.Place{ExtEPG: e}, ReasonNotAllowed, "%s: --allow does not name the L3Out %s", e, e.L3Out)
+	case aci.TooOld(d.policy.APIC):
+		f = barred
+		d.problem(aci.Place{ExtEPG: e}, ReasonAPICTooOld,
+			"%s: nothing is written: the APIC runs release %s, and aci-sync needs %s or newer", e, d.policy.APIC, aci.MinVersion)
 	case !d.have.Complete(e.L3Out):
 	case !d.have.Exists(e.L3Out):
 		f = barred
@@ -123,7 +152,7 @@ func (d *differ) fate(e aci.ExtEPG) fate {
 		d.reads[e.DN()] = struct{}{}
 	case d.have.Paused(e):
 		f = barred
-		d.problem(aci.Place{ExtEPG: e}, ReasonPaused, "%s: paused on the APIC by the tag %s", e, aci.PauseKey)
+		d.problem(aci.Place{ExtEPG: e}, ReasonPaused, "%s: paused %s", e, pausedBy(d.have, e))
 	case exists && strings.Contains(g.ExtMngdBy, "msc"):
 		f = barred
 		d.problem(aci.Place{ExtEPG: e}, ReasonForeignOwner,
@@ -143,6 +172,8 @@ func (d *differ) fate(e aci.ExtEPG) fate {
 		f = barred
 		d.problem(aci.Place{ExtEPG: e}, ReasonEPGGone,
 			"%s: the external EPG was not made by aci-sync and was deleted on the APIC; it is used again when it is there again", e)
+	case d.paused(e):
+		f = barred // those who name it are told as such
 	default:
 		f = created
 		if d.inDomain(e) {
@@ -151,6 +182,20 @@ func (d *differ) fate(e aci.ExtEPG) fate {
 	}
 	d.fates[e] = f
 	return f
+}
+
+// pausedBy says how e is paused, so that people know where to lift it.
+func pausedBy(have *observed.State, e aci.ExtEPG) string {
+	if have.Held(e) {
+		return "by the annotation aci.haystacknetworks.com/paused of its ExternalEPG"
+	}
+	return "on the APIC by the tag " + aci.PauseKey
+}
+
+// paused reports whether all workloads that name e are paused.
+func (d *differ) paused(e aci.ExtEPG) bool {
+	_, all := d.want.PausedIn(e)
+	return all
 }
 
 // used reports whether an EPG that was read holds more than our subnets.
@@ -167,8 +212,10 @@ func (d *differ) problem(at aci.Place, reason, format string, args ...any) {
 func (d *differ) tell(at aci.Place, whom []desired.Ref, reason, format string, args ...any) {
 	msg := fmt.Sprintf(format, args...)
 	for _, w := range whom {
-		if q := (desired.Problem{Ref: w, Reason: reason, Message: msg}); !slices.Contains(d.plan.Problems[at], q) {
-			d.plan.Problems[at] = append(d.plan.Problems[at], q)
+		t := told{at, desired.Problem{Ref: w, Reason: reason, Message: msg}}
+		if _, again := d.told[t]; !again {
+			d.told[t] = struct{}{}
+			d.plan.Problems[at] = append(d.plan.Problems[at], t.Problem)
 		}
 	}
 }
@@ -196,7 +243,7 @@ func (d *differ) epg(e aci.ExtEPG) {
 		d.plan.Changes = append(d.plan.Changes, Change{
 			Action: Create, Place: aci.Place{ExtEPG: e}, DN: dn, Mark: true, Reason: reason,
 			Attrs: map[string]string{"annotation": d.policy.Owner.Annotation()},
-			By:    d.want.Workloads(e), For: d.want.Workloads(e), Lost: lost,
+			By:    d.want.Workloads(e), For: d.running(d.want.Workloads(e)), Lost: lost,
 		})
 	case !exists:
 	case f == leaving:
@@ -206,18 +253,50 @@ func (d *differ) epg(e aci.ExtEPG) {
 		if !d.want.Named(e) {
 			d.deleteEPG(e, g, Unclaimed)
 		}
-	case !g.Mark.Read && g.Annotation == d.policy.Owner.Annotation():
-		d.reads[dn] = struct{}{} // made just now, by who was leader before
-	case g.Mark.Value == "" && (g.Revived || d.have.Recorded(e) && d.leftByUs(e, g)):
+	case d.adopts(dn, g.Mark, g.Annotation):
+		if !g.Mark.Read {
+			d.reads[dn] = struct{}{}
+			return
+		}
+		d.plan.Changes = append(d.plan.Changes, Change{
+			Action: Update, Place: aci.Place{ExtEPG: e}, DN: dn, Mark: true, Reason: Adopted,
+			Attrs:  map[string]string{"annotation": d.policy.Owner.Annotation()}, // else it says that others orchestrate it
+			Before: map[string]string{"annotation": g.Annotation},
+			By:     d.want.Workloads(e), For: d.want.Workloads(e),
+		})
+	case !g.Mark.Read && d.perhapsMarked(e, g):
+		d.reads[dn] = struct{}{} // made just now; events do not bear marks
+	case g.Mark.Value == "" && !d.paused(e) && (g.Revived || d.have.Recorded(e) && d.leftByUs(e, g)):
 		if !g.Mark.Read {
 			d.reads[dn] = struct{}{}
 			return
 		}
 		d.plan.Changes = append(d.plan.Changes, Change{
 			Action: Update, Place: aci.Place{ExtEPG: e}, DN: dn, Mark: true, Reason: Unmarked,
-			By: d.want.Workloads(e), For: d.want.Workloads(e),
+			By: d.want.Workloads(e), For: d.running(d.want.Workloads(e)),
 		})
 	}
+}
+
+// adopts reports whether the object dn is to be ours: a person said so, and it is not of somebody
+// else by now. What it bears may have to be read.
+func (d *differ) adopts(dn aci.DN, m observed.Mark, annotation string) bool {
+	from, ok := d.policy.Adopt[dn]
+	return ok && (!m.Read || from.has(dn, m.Value, annotation))
+}
+
+// perhapsMarked reports whether an EPG looks as if it bore a mark that matters: ours, as what a
+// leader before us made; of one that is named also another cluster's, for it is restored by
+// whoever claims it.
+func (d *differ) perhapsMarked(e aci.ExtEPG, g observed.ExtEPG) bool {
+	by := aci.AnnotatedBy(g.Annotation)
+	return by == d.policy.Owner || by != "" && d.want.Named(e)
+}
+
+// unmarked reports whether e is recorded as ours and bears no mark.
+func (d *differ) unmarked(e aci.ExtEPG) bool {
+	g, exists := d.have.ExtEPG(e)
+	return exists && g.Mark.Value == "" && d.have.Recorded(e)
 }
 
 // leftByUs reports whether an EPG recorded as ours, that bears no mark now, is still ours.
@@ -235,20 +314,32 @@ func (d *differ) leftByUs(e aci.ExtEPG, g observed.ExtEPG) bool {
 
 // deleteEPG deletes e when nothing is in it but what is ours and may go.
 func (d *differ) deleteEPG(e aci.ExtEPG, g observed.ExtEPG, reason Reason) {
-	if d.policy.UpsertOnly || d.want.Unknown() {
+	if some, _ := d.want.PausedIn(e); some || d.policy.UpsertOnly || d.want.Unknown() {
 		return
 	}
+	held := false
 	for n := range d.have.Subnets(e) {
 		if n.Mark.Value != d.policy.Owner.Mark(n.DN) {
 			continue // foreign, or not read: the judgement sees it
 		}
-		if d.have.Pending(n.Prefix) && d.have.Expected(n.DN) != aci.StatusDeleted {
+		if d.policy.Only && !d.policy.Approved[n.DN] {
+			return // it would go with the EPG
+		}
+		if d.have.Pending(n.Prefix) && d.have.Expected(n.DN) != aci.StatusDeleted || len(d.want.PausedBy(n.Prefix)) > 0 {
 			return
 		}
 		if _, claimed := d.want.Claim(aci.Place{ExtEPG: e, Prefix: n.Prefix}); reason != Revived &&
 			(claimed || d.want.Held(n.Prefix) || !d.mayLeave(n.Prefix)) {
 			return
 		}
+		held = held || reason == Unclaimed && d.guarded(aci.Place{ExtEPG: e, Prefix: n.Prefix}, n.DN, n.Name)
+	}
+	if self := (aci.Place{ExtEPG: e}); reason == Unclaimed && d.guarded(self, e.DN(), "") {
+		d.plan.Held = append(d.plan.Held, Held{self, e.DN()})
+		held = true
+	}
+	if held {
+		return
 	}
 	if !g.Judged {
 		d.reads[e.DN()] = struct{}{}
@@ -345,6 +436,10 @@ func (d *differ) bar(e aci.ExtEPG, p netip.Prefix) (aci.ExtEPG, bool) {
 
 // prefix decides about one address in this domain: what leaves, then what enters.
 func (d *differ) prefix(p netip.Prefix) {
+	if by := d.want.PausedBy(p); len(by) > 0 {
+		d.tellPaused(p, by)
+		return
+	}
 	if d.have.Pending(p) {
 		return // an event or a read will bring it here again
 	}
@@ -374,6 +469,21 @@ func (d *differ) prefix(p netip.Prefix) {
 	}
 }
 
+// tellPaused tells the others that claim p that it is not written because of paused workloads.
+func (d *differ) tellPaused(p netip.Prefix, by []desired.Ref) {
+	for _, e := range d.want.Claimants(p) {
+		if at := (aci.Place{ExtEPG: e, Prefix: p}); d.inDomain(e) {
+			d.tell(at, d.running(d.workloads(at)), ReasonPaused,
+				"%s is claimed by %s too, which is paused: it is not written until that pause ends", p.Addr(), by[0])
+		}
+	}
+}
+
+// running are those of the workloads that are not paused.
+func (d *differ) running(list []desired.Ref) []desired.Ref {
+	return slices.DeleteFunc(list, d.want.Paused)
+}
+
 // leave deletes our subnet p from h, where it is not to be. It returns false when one of ours
 // stays there for now.
 func (d *differ) leave(h aci.ExtEPG, p netip.Prefix) bool {
@@ -389,9 +499,12 @@ func (d *differ) leave(h aci.ExtEPG, p netip.Prefix) bool {
 	if claimants := d.want.Claimants(p); len(claimants) > 0 {
 		reason = Moved
 	}
+	some, _ := d.want.PausedIn(h)
 	switch {
 	case d.policy.UpsertOnly && reason != Moved:
 		return false
+	case some && reason != Moved && !d.want.Withdrawn(aci.Place{ExtEPG: h, Prefix: p}):
+		return false // it may be of a paused workload, which lost it unseen
 	case d.want.Held(p):
 		d.stays(p, h, "stays in %s while it is not known to whom a Pod or Service with this address belongs", h)
 		return false
@@ -405,6 +518,9 @@ func (d *differ) leave(h aci.ExtEPG, p netip.Prefix) bool {
 		return false
 	case !n.Mark.Read:
 		d.reads[n.DN] = struct{}{}
+		return false
+	case reason == Unclaimed && d.guarded(aci.Place{ExtEPG: h, Prefix: p}, n.DN, n.Name):
+		d.plan.Held = append(d.plan.Held, Held{aci.Place{ExtEPG: h, Prefix: p}, n.DN})
 		return false
 	}
 	d.plan.Changes = append(d.plan.Changes, Change{
@@ -449,6 +565,12 @@ func (d *differ) keep(place aci.Place, n observed.Subnet) {
 		if len(change.Attrs) == 0 {
 			return
 		}
+	case d.adopts(n.DN, n.Mark, n.Annotation):
+		if n.Mark.Read && d.elsewhere(place) {
+			return
+		}
+		change.Mark, change.Reason = true, Adopted
+		change.Attrs, change.Before = map[string]string{"annotation": owner.Annotation()}, map[string]string{"annotation": n.Annotation}
 	case n.Annotation == owner.Annotation() && (n.Mark.Value == "" || !n.Mark.Read):
 		if n.Mark.Read && d.elsewhere(place) {
 			return // it is ours again when that has left

@@ -30,12 +30,12 @@ const us = aci.Owner("c1")
 // TestDiff_goldens runs the files of testdata, one for each row of the tables above Diff and
 // of what they promise. The sections of a file are taken in order:
 //
-//	policy         upsert-only, delete-used, allow TENANT/L3OUT
-//	*cluster.yaml  Kubernetes objects, folded
+//	policy         upsert-only, delete-used, allow TENANT/L3OUT, scope FLAGS, apic VERSION
+//	*cluster.yaml  Kubernetes objects, folded; the first are what there is at the beginning
 //	*fabric.json   all that the APIC holds now, flat; read
 //	*events.json   what the APIC announces, folded; with "expect STATUS DN" lines before it
 //	truth.json     all that the APIC holds now, not read before the plan asks for it
-//	plan.txt       what Diff finds, domain by domain; reads that it asks for are made
+//	*plan.txt      what Diff finds, domain by domain; reads that it asks for are made
 //	post.json      the requests that follow
 func TestDiff_goldens(t *testing.T) {
 	t.Parallel()
@@ -62,6 +62,7 @@ func TestDiff_goldens(t *testing.T) {
 					for doc := range strings.SplitSeq(sec.text, "---\n") {
 						foldYAML(t, c.want, doc)
 					}
+					c.want.Begin()
 				case strings.HasSuffix(sec.name, "fabric.json"):
 					c.truth = objects(t, sec.text)
 					c.readAll()
@@ -69,7 +70,7 @@ func TestDiff_goldens(t *testing.T) {
 					c.events(t, sec.text)
 				case sec.name == "truth.json":
 					c.truth = objects(t, sec.text)
-				case sec.name == "plan.txt":
+				case strings.HasSuffix(sec.name, "plan.txt"):
 					text, posts = c.decide(t)
 					check(t, sec, text)
 				case sec.name == "post.json":
@@ -124,6 +125,8 @@ func (c *golden) setPolicy(t *testing.T, text string) {
 			c.policy.DeleteUsed = true
 		case "allow":
 			c.policy.Allow, err = plan.ParseAllow(strings.Split(value, ","))
+		case "apic":
+			c.policy.APIC = value
 		case "scope":
 			c.policy.Scope = aci.ParseScope(value)
 		default:
@@ -230,6 +233,9 @@ func (c *golden) decide(t *testing.T) (text, posts string) {
 		}
 		for _, ch := range p.Changes {
 			fmt.Fprintf(&b, "  %s\n", ch)
+			if len(ch.Lost) > 0 {
+				fmt.Fprintf(&b, "    lost %s\n", strings.Join(ch.Lost, ", "))
+			}
 		}
 		for _, at := range slices.SortedFunc(maps.Keys(p.Problems), aci.Place.Compare) {
 			for _, q := range p.Problems[at] {

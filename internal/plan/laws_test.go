@@ -41,6 +41,7 @@ func keepLaws(t *testing.T, seed uint64) {
 	const rounds = 5
 	for round := range rounds {
 		written := false
+		w.left(everywhere(w.want, w.have))
 		for _, domain := range domains(w.want, w.have) {
 			p := w.decide(t, domain)
 			w.lawful(t, p)
@@ -90,6 +91,7 @@ func TestDiff_of_what_was_touched_is_all_there_is(t *testing.T) {
 					touched = append(touched, w.have.Fold(read(w.truth, l.DN()))...)
 				}
 			}
+			touched = append(touched, w.left(touched)...)
 			places := w.concerned(touched)
 			for _, domain := range domains(w.want, w.have) {
 				w.decide(t, domain) // an EPG that stays is read again by whoever looks at it
@@ -132,8 +134,20 @@ func doing(p plan.Plan) []string {
 	return out
 }
 
+// left tells what is wanted which of the places are empty, as a controller does, and returns what
+// that touched.
+func (w *someWorld) left(places []aci.Place) []aci.Place {
+	var touched []aci.Place
+	for _, p := range places {
+		if p.Prefix.IsValid() && w.have.Absent(p) {
+			touched = append(touched, w.want.Left(p)...)
+		}
+	}
+	return touched
+}
+
 // concerned is what a controller makes of touched places: an EPG stands for all that is claimed
-// in it, a prefix also for where else it is claimed or held.
+// or held in it, a prefix also for where else it is claimed or held.
 func (w *someWorld) concerned(touched []aci.Place) []aci.Place {
 	var out []aci.Place
 	prefix := func(p netip.Prefix) {
@@ -154,6 +168,9 @@ func (w *someWorld) concerned(touched []aci.Place) []aci.Place {
 				if out = append(out, q); q.Prefix.IsValid() {
 					prefix(q.Prefix)
 				}
+			}
+			for n := range w.have.Subnets(p.ExtEPG) {
+				out = append(out, aci.Place{ExtEPG: p.ExtEPG, Prefix: n.Prefix})
 			}
 		}
 	}
@@ -190,6 +207,7 @@ func newWorld(t *testing.T, seed uint64) *someWorld {
 	if rng.IntN(6) == 0 {
 		w.policy.Scope = aci.Scope{"import-security", "shared-rtctrl"}
 	}
+	w.policy.APIC = pick(rng, "", "6.0(9c)", "5.0(1k)", "what", "5.10(1a)", "6.0(9c)", "6.0(9c)", "4.10(1a)")
 	for _, l := range worldL3Outs {
 		if vrf := worldVRFs[l.Name]; vrf != "" {
 			w.put(aci.ClassL3Out, l.DN(), "name", l.Name)
@@ -211,6 +229,10 @@ func newWorld(t *testing.T, seed uint64) *someWorld {
 			w.workload(ns, name)
 		}
 	}
+	w.want.Begin()
+	for range rng.IntN(4) {
+		w.workload(pick(rng, "a", "b"), pick(rng, "web", "api"))
+	}
 	w.readAll()
 	for range rng.IntN(4) {
 		w.disturb(true)
@@ -226,9 +248,13 @@ func (w *someWorld) workload(ns, name string) []aci.Place {
 	if rng.IntN(12) == 0 {
 		value = "{}"
 	}
+	paused := pick(rng, "true", "false", "false")
+	if w.want.Paused(desired.Ref{Kind: desired.KindDeployment, Namespace: ns, Name: name}) && rng.IntN(2) == 0 {
+		paused = "true" // it lasts
+	}
 	touched := foldYAML(w.t, w.want, fmt.Sprintf(`{kind: Deployment, metadata: {namespace: %s, name: %s, uid: %[1]s-%[2]s,
-		creationTimestamp: "202%d-01-01T00:00:00Z", annotations: {%q: %q}}, spec: {template: {metadata: {labels: {app: %[2]s}}}}}`,
-		ns, name, rng.IntN(3), desired.Annotation, value))
+		creationTimestamp: "202%d-01-01T00:00:00Z", annotations: {%q: %q, %q: %q}}, spec: {template: {metadata: {labels: {app: %[2]s}}}}}`,
+		ns, name, rng.IntN(3), desired.Annotation, value, desired.PausedAnnotation, paused))
 	var ips []string
 	for _, ip := range worldPrefixes {
 		if rng.IntN(3) == 0 {
@@ -376,6 +402,8 @@ func (w *someWorld) describe() string {
 		c, claimed := w.want.Claim(p)
 		g, there := w.have.ExtEPG(p.ExtEPG)
 		n, holds := w.have.Subnet(p)
+		some, all := w.want.PausedIn(p.ExtEPG)
+		fmt.Fprintln(&b, w.want.PausedBy(p.Prefix), some, all, w.want.Withdrawn(p))
 		fmt.Fprintln(&b, p, c, claimed, g, there, n, holds, w.have.Holders(p.Prefix), w.have.Expected(p.DN()), w.have.Last(p.ExtEPG))
 	}
 	return b.String()
@@ -419,7 +447,22 @@ func (w *someWorld) lawful(t *testing.T, p plan.Plan) {
 		if c.Action == plan.Delete && c.Place.Prefix.IsValid() && w.want.Held(c.Place.Prefix) {
 			t.Errorf("seed %d: %s: is held", w.seed, c)
 		}
-		if !w.policy.Allow.Allows(e.L3Out) || w.have.Paused(e) || w.objects[e.DN()].Attrs["extMngdBy"] == "msc" {
+		if by := w.want.PausedBy(c.Place.Prefix); len(by) > 0 {
+			t.Errorf("seed %d: %s: is claimed by %v, paused", w.seed, c, by)
+		}
+		some, all := w.want.PausedIn(e)
+		if all && !c.Place.Prefix.IsValid() || some && c.Action == plan.Delete && !(c.Place.Prefix.IsValid() &&
+			(w.want.Withdrawn(c.Place) || c.Reason == plan.Moved)) {
+			t.Errorf("seed %d: %s: in what paused workloads name", w.seed, c)
+		}
+		if c.Action == plan.Delete && !c.Place.Prefix.IsValid() {
+			for n := range w.have.Subnets(e) {
+				if by := w.want.PausedBy(n.Prefix); len(by) > 0 {
+					t.Errorf("seed %d: %s: with %s, claimed by %v, paused", w.seed, c, n.Prefix, by)
+				}
+			}
+		}
+		if !w.policy.Allow.Allows(e.L3Out) || w.policy.APIC == "4.10(1a)" || w.have.Paused(e) || w.objects[e.DN()].Attrs["extMngdBy"] == "msc" {
 			t.Errorf("seed %d: %s: must not be written", w.seed, c)
 		}
 	}
@@ -600,8 +643,9 @@ func crowd(t testing.TB, n, m int) (*desired.State, *observed.State) {
 	foldYAML(t, c.want, `{kind: Deployment, metadata: {namespace: a, name: web, uid: d,
 		annotations: {aci.haystacknetworks.com/l3o: '{"tenant":"T","l3out":"O","epg":"E1"}'}}, spec: {template: {metadata: {labels: {app: web}}}}}`)
 	for i := range m {
-		foldYAML(t, c.want, fmt.Sprintf(`{kind: Service, metadata: {namespace: a, name: s%d}, spec: {type: LoadBalancer,
-			selector: {app: web}}, status: {loadBalancer: {ingress: [{ip: %s}]}}}`, i, addr(i)))
+		svc := service(addr(i))
+		svc.Name = fmt.Sprintf("s%d", i)
+		c.want.Fold(desired.Ref{Kind: desired.KindService, Namespace: "a", Name: svc.Name}, svc)
 	}
 	l := worldL3Outs[0]
 	e := aci.ExtEPG{L3Out: l, Name: "E1"}
@@ -627,34 +671,53 @@ func crowd(t testing.TB, n, m int) (*desired.State, *observed.State) {
 func BenchmarkDiff(b *testing.B) {
 	for _, n := range []int{100, 1_000, 10_000, 20_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			want, have := crowd(b, n, n)
-			policy := newCase().policy
-			svc := service("192.0.2.1")
-			r := desired.Ref{Kind: desired.KindService, Namespace: "a", Name: "new"}
+			change := comesAndGoes(b, n)
 			b.ReportAllocs()
 			for b.Loop() {
-				for _, there := range []bool{true, false} {
-					t := want.Fold(r, nil)
-					if there {
-						t = want.Fold(r, svc)
-					}
-					p := plan.Diff(want, have, policy, "uni/tn-T/ctx-V", t.Places)
-					if len(p.Changes) != 1 {
-						b.Fatal(p.Changes)
-					}
-					for _, post := range p.Posts(us) {
-						for _, c := range post.Changes {
-							have.Expect(c.DN, c.Status(), c.Attrs)
-							attrs := maps.Clone(c.Attrs)
-							if attrs == nil {
-								attrs = map[string]string{}
-							}
-							attrs["status"] = c.Status()
-							have.Fold(aci.Update{Kind: aci.Event, Objects: []aci.MO{{Class: aci.ClassSubnet, DN: c.DN, Attrs: attrs}}})
-						}
-					}
-				}
+				change()
 			}
 		})
+	}
+}
+
+// TestDiff_costs_the_same_whatever_is_there counts allocations. It is not parallel: others
+// allocate, too.
+func TestDiff_costs_the_same_whatever_is_there(t *testing.T) {
+	few, many := testing.AllocsPerRun(100, comesAndGoes(t, 100)), testing.AllocsPerRun(100, comesAndGoes(t, 10_000))
+	t.Logf("allocations of a change: %v with few subnets, %v with many", few, many)
+	if many > few {
+		t.Errorf("a change allocates %v times beside 10,000 subnets, %v times beside 100", many, few)
+	}
+}
+
+// comesAndGoes returns what takes one address from the news of its Service to the news of its
+// subnet, and back, beside n others in the same EPG.
+func comesAndGoes(t testing.TB, n int) func() {
+	want, have := crowd(t, n, n)
+	policy := newCase().policy
+	svc := service("192.0.2.1")
+	r := desired.Ref{Kind: desired.KindService, Namespace: "a", Name: "new"}
+	return func() {
+		for _, there := range []bool{true, false} {
+			touched := want.Fold(r, nil)
+			if there {
+				touched = want.Fold(r, svc)
+			}
+			p := plan.Diff(want, have, policy, "uni/tn-T/ctx-V", touched.Places)
+			if len(p.Changes) != 1 {
+				t.Fatal(p.Changes)
+			}
+			for _, post := range p.Posts(us) {
+				for _, c := range post.Changes {
+					have.Expect(c.DN, c.Status(), c.Attrs)
+					attrs := maps.Clone(c.Attrs)
+					if attrs == nil {
+						attrs = map[string]string{}
+					}
+					attrs["status"] = c.Status()
+					have.Fold(aci.Update{Kind: aci.Event, Objects: []aci.MO{{Class: aci.ClassSubnet, DN: c.DN, Attrs: attrs}}})
+				}
+			}
+		}
 	}
 }

@@ -28,21 +28,22 @@ import (
 //	apic dump DN FILE            everything at and below DN with all attributes, for cmp
 //	apic owned DN CLUSTER COUNT  subnets in an EPG that bear the mark of a cluster
 //	apic deleteall DN COUNT      delete so many subnets of an EPG, one by one
+//	apic orchestrate DN [BY]     set extMngdBy of an EPG, as only Nexus Dashboard Orchestrator can: msc, or nothing
+//
+//	apic seed JSON               write as the fabric itself: faults, and what only the APIC sets
+//	apic reload                  the leafs reload, and program other prefixes where several EPGs have one
 //
 //	apic fault JSON|clear        see apicsim.Fault
 //	apic drop COUNT REGEXP       lose events of objects whose DN matches
 //	apic sockets | sessions      close all
+//	apic version VERSION         another release, as after an upgrade: all sessions end
+//	apic rights all|TENANT...    what aci-sync may read and write, from its next login on, which comes now
 //	apic wire up|refuse|hang     the network
 //	apic attempts COUNT          connections since then
 //	apic hold REGEXP             keep aci-sync's requests waiting from now on
 //	apic held COUNT | release    how many wait; let them go on
 //	apic refuse [IP TEXT]        refuse what writes the subnet of IP, with this text; without: no more
 //	apic stats NAME COUNT        Sessions, Sockets, Subscriptions
-//
-//	apic raise DN [ATTR=VALUE]...  a fault, as the APIC and its leafs do
-//	apic clear DN                  the end of one that was raised so
-//	apic state DN ATTR=VALUE...    what only the APIC sets
-//	apic reload                    the leafs reload, and program other prefixes where several EPGs have one
 func apicVerb(s *story, ts *testscript.TestScript, args []string) error {
 	if len(args) == 0 {
 		return errors.New("usage: apic VERB ARG...")
@@ -50,8 +51,8 @@ func apicVerb(s *story, ts *testscript.TestScript, args []string) error {
 	do, args := args[0], args[1:]
 	need := map[string]int{
 		"post": 2, "delete": 1, "exists": 1, "is": 2, "tag": 3, "dump": 2, "fault": 1, "drop": 2, "wire": 1,
-		"attempts": 1, "hold": 1, "held": 1, "stats": 2, "owned": 3, "deleteall": 2,
-		"raise": 1, "clear": 1, "state": 2,
+		"attempts": 1, "hold": 1, "held": 1, "stats": 2, "owned": 3, "deleteall": 2, "version": 1, "rights": 1,
+		"orchestrate": 1, "seed": 1,
 	}
 	if len(args) < need[do] {
 		return fmt.Errorf("apic %s takes %d arguments", do, need[do])
@@ -65,6 +66,14 @@ func apicVerb(s *story, ts *testscript.TestScript, args []string) error {
 		return s.netops.post(s.ctx, args[0], expand(ts, body))
 	case "delete":
 		return s.netops.remove(s.ctx, args[0])
+	case "seed":
+		return s.sim.Seed([]byte(expand(ts, args[0])))
+	case "reload":
+		s.sim.ReloadLeafs()
+		return nil
+	case "orchestrate":
+		body := fmt.Sprintf(`{"l3extInstP":{"attributes":{"dn":%q,"extMngdBy":%q}}}`, args[0], strings.Join(args[1:], ""))
+		return s.sim.Seed([]byte(body))
 	case "exists", "is", "tag", "dump", "owned", "deleteall":
 		o, ok, err := s.netops.tree(s.ctx, args[0])
 		if err == nil && !ok {
@@ -138,29 +147,23 @@ func (s *story) trouble(ts *testscript.TestScript, do string, args []string) err
 		}
 		s.wire.refuse(args[0])
 		return s.sim.AddFault(apicsim.Fault{Match: refused, Times: -1, Status: 400, Code: "1", Text: expand(ts, args[1])})
-	case "raise", "state":
-		attrs := map[string]string{}
-		for _, a := range args[1:] {
-			k, v, _ := strings.Cut(a, "=")
-			attrs[k] = v
-		}
-		if do == "state" {
-			return s.sim.SetState(args[0], attrs)
-		}
-		return s.sim.RaiseFault(args[0], attrs)
-	case "clear":
-		return s.sim.ClearFault(args[0])
-	case "reload":
-		s.sim.ReloadLeafs()
-		return nil
 	case "sockets":
 		s.sim.CloseSockets()
 		return nil
+	case "version":
+		s.sim.SetVersion(args[0])
+	case "rights":
+		u := apicsim.User{Name: ourUser, Password: password, Tenants: args}
+		if args[0] == "all" {
+			u.Tenants = nil
+		}
+		s.sim.SetUser(u)
 	case "sessions":
-		s.sim.ExpireSessions()
-		return nil
+	default:
+		return fmt.Errorf("apic does not know %q", do)
 	}
-	return fmt.Errorf("apic does not know %q", do)
+	s.sim.ExpireSessions()
+	return nil
 }
 
 func want(n float64, condition, of string) error {
@@ -228,11 +231,11 @@ func (s *story) deleteSubnets(epg object, dn, count string) error {
 }
 
 // holdsVerb checks that an EPG is as aci-sync promises and holds exactly the subnets of what is
-// named: holds [-foreign|-revived] [-cluster ID] EPG|L3OUT/EPG [KEY=VALUE|svc/NAME|+PREFIX]... The Pods
-// with a label, a Service, and a subnet of somebody else. With -foreign the EPG is not ours; with
+// named: holds [-foreign|-revived] [-cluster ID] [[TENANT/]L3OUT/]EPG [KEY=VALUE|svc/NAME|+PREFIX]... The Pods
+// with a label, a Service, and a subnet of somebody else, which somebody here may claim, too. With -foreign the EPG is not ours; with
 // -revived it may lack the annotation, for a write that meant to modify it has made it.
 func holdsVerb(s *story, ts *testscript.TestScript, args []string) error {
-	by, foreign, revived := cluster, false, false
+	by, foreign, revived := s.cluster, false, false
 	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
 		switch {
 		case args[0] == "-foreign":
@@ -248,10 +251,11 @@ func holdsVerb(s *story, ts *testscript.TestScript, args []string) error {
 	if len(args) == 0 {
 		return errors.New("usage: holds [-foreign] [-cluster ID] EPG [KEY=VALUE|svc/NAME|+PREFIX]...")
 	}
-	dn := l3out + "/instP-" + args[0]
-	if out, epg, ok := strings.Cut(args[0], "/"); ok {
-		dn = "uni/tn-TEN/out-" + out + "/instP-" + epg
+	path := append([]string{s.tenant, "OUT"}[:max(0, 2-strings.Count(args[0], "/"))], strings.Split(args[0], "/")...)
+	if len(path) != 3 {
+		return fmt.Errorf("%s is no EPG", args[0])
 	}
+	dn := fmt.Sprintf("uni/tn-%s/out-%s/instP-%s", path[0], path[1], path[2])
 	named := map[string][]string{} // prefix -> what its subnet may be called
 	others := map[string]bool{}
 	for _, what := range args[1:] {
@@ -293,6 +297,7 @@ func holdsVerb(s *story, ts *testscript.TestScript, args []string) error {
 		at := dn + "/extsubnet-[" + ip + "]"
 		if others[ip] {
 			delete(others, ip)
+			delete(named, ip)
 			if c.tag("aci-sync") == by+" "+at {
 				complain("%s bears our mark", ip)
 			}

@@ -17,7 +17,8 @@ import (
 //
 //	bodies   every write goes to the DN of an L3Out with one l3extInstP; none names a tenant or an
 //	         L3Out, and whatever is made for an address says created
-//	twice    what aci-sync makes is never in two EPGs of the VRF at once (all of OUT and OUT2)
+//	twice    what aci-sync makes is never in two EPGs of a VRF at once (all L3Outs of a tenant)
+//	leaders  of the replicas that elect a leader, none writes again after another one began to
 //	secrets  no log shows the password or a token
 //	quiet    no log shows a panic or a data race
 //
@@ -39,6 +40,7 @@ func (s *story) checkLaws() {
 	all := s.sim.Requests(0)
 	check("bodies", bodies(all))
 	check("twice", twice(all))
+	check("leaders", oneAfterTheOther(all))
 	for name, p := range s.procs {
 		log := p.log.String()
 		check("secrets", noSecrets(name, log))
@@ -92,7 +94,7 @@ func bodies(all []apicsim.Request) error {
 }
 
 // twice follows all successful writes and complains when aci-sync makes a subnet that another EPG
-// of the tenant TEN holds by its making. All L3Outs of the stories are in one VRF.
+// of the same tenant holds by its making. In the stories a tenant has one VRF.
 func twice(all []apicsim.Request) error {
 	holders := map[string][]string{} // prefix -> EPGs that hold it by our making
 	remove := func(epg, prefix string) {
@@ -109,8 +111,8 @@ func twice(all []apicsim.Request) error {
 		}
 		dn := strings.TrimSuffix(strings.TrimPrefix(strings.Replace(r.Path, "/node/", "/", 1), "/api/mo/"), ".json")
 		if r.Method == "DELETE" {
-			if epg, prefix, ok := strings.Cut(strings.TrimSuffix(dn, "]"), "/extsubnet-["); ok {
-				remove(epg, prefix)
+			if epg, ip, ok := strings.Cut(strings.TrimSuffix(dn, "]"), "/extsubnet-["); ok {
+				remove(epg, inVRF(epg, ip))
 			} else {
 				empty(dn)
 			}
@@ -129,9 +131,9 @@ func twice(all []apicsim.Request) error {
 		}
 		for _, c := range p.Children {
 			subnet := c["l3extSubnet"].Attributes
-			prefix := subnet["ip"]
+			prefix := inVRF(epg, subnet["ip"])
 			switch {
-			case prefix == "":
+			case subnet["ip"] == "":
 			case subnet["status"] == "deleted":
 				remove(epg, prefix)
 			case subnet["status"] == "created" && r.User != otherUser:
@@ -142,6 +144,72 @@ func twice(all []apicsim.Request) error {
 				holders[prefix] = append(holders[prefix], epg)
 			}
 		}
+	}
+	return nil
+}
+
+// inVRF is an address in the VRF of an EPG's tenant.
+func inVRF(epg, ip string) string {
+	tenant, _, _ := strings.Cut(epg, "/out-")
+	return tenant + " " + ip
+}
+
+// electedNames are the names that replicas may have which elect a leader, and electedRuns how often
+// each may be started. Each run has a user of its own, so that the APIC's log tells who wrote.
+var electedNames = []string{"one", "two", "sync"}
+
+const electedRuns = 5
+
+func electedUser(name string, run int) (string, error) {
+	if !slices.Contains(electedNames, name) || run > electedRuns {
+		return "", fmt.Errorf("run %d of %s: there are users for %d of %v", run, name, electedRuns, electedNames)
+	}
+	return fmt.Sprintf("%s-%s-%d", ourUser, name, run), nil
+}
+
+func electedUsers() []apicsim.User {
+	var users []apicsim.User
+	for _, name := range electedNames {
+		for run := range electedRuns {
+			user, _ := electedUser(name, run+1)
+			users = append(users, apicsim.User{Name: user, Password: password})
+		}
+	}
+	return users
+}
+
+// leaders are the users of elected replicas in the order in which they wrote; one for all writes in
+// a row.
+func leaders(all []apicsim.Request) []string {
+	var list []string
+	for _, r := range all {
+		if r.Method != "GET" && isWrite(r) && strings.HasPrefix(r.User, ourUser+"-") &&
+			(len(list) == 0 || list[len(list)-1] != r.User) {
+			list = append(list, r.User)
+		}
+	}
+	return list
+}
+
+func oneAfterTheOther(all []apicsim.Request) error {
+	list := leaders(all)
+	for i, user := range list {
+		if slices.Contains(list[:i], user) {
+			return fmt.Errorf("%s writes again after another one did: %v", user, list)
+		}
+	}
+	return nil
+}
+
+// leadersVerb checks who wrote, one after the other: leaders NAME...
+func leadersVerb(s *story, _ *testscript.TestScript, args []string) error {
+	var names []string
+	for _, user := range leaders(s.sim.Requests(0)) {
+		name, _, _ := strings.Cut(strings.TrimPrefix(user, ourUser+"-"), "-")
+		names = append(names, name)
+	}
+	if !slices.Equal(names, args) {
+		return fmt.Errorf("%v wrote, want %v", names, args)
 	}
 	return nil
 }

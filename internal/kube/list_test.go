@@ -1,0 +1,259 @@
+package kube
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+
+	"github.com/haystacknetworks/aci-sync/internal/desired"
+)
+
+// asked is a transport that notes what is asked of an API server, and can answer some of it as one
+// does that is older or busier than that of the lab.
+type asked struct {
+	http.RoundTripper
+	cannotStream bool // as without the feature gate WatchList
+
+	mu sync.Mutex
+	// mu guards the fields below.
+	lists  []string // "PATH?QUERY" of what reads a collection
+	expire int      // how many pages behind the first are gone before they are asked for
+}
+
+func (a *asked) RoundTrip(r *http.Request) (*http.Response, error) {
+	q := r.URL.Query()
+	streams := q.Get("sendInitialEvents") == "true"
+	if r.Method != http.MethodGet || q.Get("watch") != "" && !streams {
+		return a.RoundTripper.RoundTrip(r)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.lists = append(a.lists, r.URL.Path+"?"+r.URL.RawQuery)
+	switch {
+	case streams && a.cannotStream:
+		refusal := apierrors.NewInvalid(metav1.SchemeGroupVersion.WithKind("ListOptions").GroupKind(), "", field.ErrorList{
+			field.Forbidden(field.NewPath("sendInitialEvents"), "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"),
+		})
+		return answer(r, refusal)
+	case q.Get("continue") != "" && a.expire > 0:
+		a.expire--
+		return answer(r, apierrors.NewResourceExpired("The provided continue parameter is too old"))
+	}
+	return a.RoundTripper.RoundTrip(r)
+}
+
+// answer is what an API server says when it refuses.
+func answer(r *http.Request, refusal *apierrors.StatusError) (*http.Response, error) {
+	status := refusal.Status()
+	status.APIVersion, status.Kind = "v1", "Status"
+	body, err := json.Marshal(status)
+	if err != nil {
+		return nil, err
+	}
+	return &http.Response{
+		StatusCode: int(status.Code), Header: http.Header{"Content-Type": {"application/json"}},
+		Body: io.NopCloser(bytes.NewReader(body)), Request: r,
+	}, nil
+}
+
+func (a *asked) seen() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.lists)
+}
+
+func (s server) asking(a *asked) *rest.Config {
+	cfg := rest.CopyConfig(s.cfg)
+	cfg.Wrap(func(rt http.RoundTripper) http.RoundTripper {
+		a.RoundTripper = rt
+		return a
+	})
+	return cfg
+}
+
+// somePods makes n Pods that nobody runs.
+func (s server) somePods(t *testing.T, n int) {
+	t.Helper()
+	for i := range n {
+		s.pod(t, fmt.Sprintf("p%d", i))
+	}
+}
+
+func (s server) pod(t *testing.T, name string) {
+	t.Helper()
+	_, err := s.client.CoreV1().Pods(s.ns).Create(t.Context(), &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{"x": "y"}},
+		Spec: corev1.PodSpec{
+			NodeSelector: map[string]string{"no": "node"},
+			Containers:   []corev1.Container{{Name: "app", Image: "registry.example.com/app:1"}},
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWatch_streams_the_initial_state(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.somePods(t, 3)
+	var a asked
+	v := newView(s.ns)
+	if err := Watch(t.Context(), s.newCacheAs(t, s.asking(&a)), v, ""); err != nil {
+		t.Fatal(err)
+	}
+	lists := a.seen()
+	if len(lists) != 7 {
+		t.Errorf("%d kinds were read:\n%s", len(lists), strings.Join(lists, "\n"))
+	}
+	for _, l := range lists {
+		if !strings.Contains(l, "watch=true") || !strings.Contains(l, "sendInitialEvents=true") {
+			t.Errorf("not streamed: %s", l)
+		}
+	}
+	if d := cmp.Diff(map[string]int{"Namespace": 1, "Pod": 3}, v.kinds()); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
+	}
+}
+
+// inTwos is what the program uses, but for the size of a page.
+func inTwos() cache.Options {
+	o := CacheOptions()
+	o.NewInformer = newInformer(2)
+	return o
+}
+
+func TestWatch_reads_pages_where_the_initial_state_is_not_streamed(t *testing.T) {
+	t.Parallel()
+	for limit, c := range map[string]struct {
+		options cache.Options
+		pods    int // pages of them, at least
+	}{
+		"limit=2":   {inTwos(), 4},
+		"limit=500": {CacheOptions(), 1},
+	} {
+		t.Run(limit, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			s.somePods(t, 7)
+			readsPages(t, s, limit, c.options, c.pods)
+		})
+	}
+}
+
+func readsPages(t *testing.T, s server, limit string, o cache.Options, pods int) {
+	t.Helper()
+	a := asked{cannotStream: true}
+	v := newView(s.ns)
+	if err := Watch(t.Context(), s.startCache(t, s.asking(&a), o), v, ""); err != nil {
+		t.Fatal(err)
+	}
+	pages := map[string]int{}
+	for _, l := range a.seen() {
+		path, query, _ := strings.Cut(l, "?")
+		switch {
+		case strings.Contains(query, "sendInitialEvents"): // refused
+		case !strings.Contains(query, limit) || strings.Contains(query, "resourceVersion="):
+			t.Errorf("not in pages, or from the server's cache, which ignores the limit: %s", l)
+		default:
+			pages[path]++
+		}
+	}
+	if len(pages) != 7 || pages["/api/v1/pods"] < pods {
+		t.Errorf("pages by kind: %v", pages)
+	}
+	if d := cmp.Diff(map[string]int{"Namespace": 1, "Pod": 7}, v.kinds()); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
+	}
+	// It goes on with a watch, and reads nothing again.
+	n := len(a.seen())
+	s.pod(t, "late")
+	eventually(t, func() error {
+		if v.has(desired.KindPod, "late") == nil {
+			return fmt.Errorf("no Pod late")
+		}
+		return nil
+	})
+	if more := a.seen()[n:]; len(more) > 0 {
+		t.Errorf("read again: %q", more)
+	}
+}
+
+// What becomes invalid between two pages is read anew, in pages, and never taken for all there is.
+func TestLists_that_expire_begin_anew(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.somePods(t, 5)
+	a := asked{cannotStream: true, expire: 2}
+	v := newView(s.ns)
+	if err := Watch(t.Context(), s.startCache(t, s.asking(&a), inTwos()), v, ""); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(map[string]int{"Namespace": 1, "Pod": 5}, v.kinds()); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
+	}
+	for _, l := range a.seen() {
+		if !strings.Contains(l, "sendInitialEvents") && !strings.Contains(l, "limit=2") {
+			t.Errorf("not in pages: %s", l)
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.expire != 0 {
+		t.Error("nothing expired")
+	}
+}
+
+func TestLists_keep_of_each_page_what_is_needed(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.somePods(t, 5)
+	pods := toolscache.NewListWatchFromClient(s.client.CoreV1().RESTClient(), "pods", s.ns, fields.Everything())
+	for size, pages := range map[int64]int{2: 3, 500: 1} {
+		n := 0
+		list, err := inPages(lister(func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			n++
+			return pods.ListWithContext(ctx, o)
+		}), size)(t.Context(), metav1.ListOptions{ResourceVersion: "0", Limit: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		items, err := meta.ExtractList(list)
+		if err != nil || len(items) != 5 || n != pages {
+			t.Fatalf("%d Pods on %d pages of %d: %v", len(items), n, size, err)
+		}
+		for _, o := range items {
+			if p := o.(*corev1.Pod); p.Name == "" || len(p.Spec.Containers)+len(p.Annotations)+len(p.ManagedFields) > 0 {
+				t.Errorf("kept %+v", p)
+			}
+		}
+		if l, err := meta.ListAccessor(list); err != nil || l.GetResourceVersion() == "" || l.GetContinue() != "" {
+			t.Errorf("the list is %+v", l)
+		}
+	}
+}
+
+type lister func(context.Context, metav1.ListOptions) (runtime.Object, error)
+
+func (f lister) ListWithContext(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+	return f(ctx, o)
+}

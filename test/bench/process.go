@@ -1,0 +1,197 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// logName is the log of aci-sync, of all its starts one after the other.
+const logName = "aci-sync.log"
+
+// process is a running aci-sync.
+type process struct {
+	cmd     *exec.Cmd
+	began   time.Time
+	control chan control  // gets a value when it says that it is in control
+	ended   chan struct{} // closed when it ended
+}
+
+// control is what aci-sync says when it begins to decide.
+type control struct {
+	at      time.Time
+	subnets int // that it found to be its own
+}
+
+// startSync starts aci-sync and returns at once.
+func (r *rig) startSync() (*process, error) {
+	p := &process{control: make(chan control, 1), ended: make(chan struct{})}
+	p.cmd = exec.Command(r.binary, "run", "--kubeconfig="+r.lab.Kubeconfig(), //nolint:noctx // ended by kill
+		"--namespace-selector=kubernetes.io/metadata.name="+r.namespace,
+		"--cluster-id=bench", "--leader-elect=false", "--log-format=json",
+		"--metrics-bind-address=0", "--health-probe-bind-address=0",
+		"--resync-interval=1h", // what is measured is the cost of changes, not how often all is read
+	)
+	p.cmd.Env = append([]string{
+		"HOME=" + r.dir, "ACI_APIC=" + r.fabric.url, "ACI_USERNAME=" + user, "ACI_PASSWORD=" + password,
+		"ACI_CA_FILE=" + r.fabric.caFile,
+	}, r.env...)
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	log, err := os.OpenFile(filepath.Join(r.dir, logName), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	stderr, err := p.cmd.StderrPipe()
+	if err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	p.began = time.Now()
+	if err := p.cmd.Start(); err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	go func() {
+		p.listen(io.TeeReader(stderr, log))
+		_ = p.cmd.Wait()
+		_ = log.Close()
+		close(p.ended)
+	}()
+	return p, nil
+}
+
+// listen reads the log to its end.
+func (p *process) listen(log io.Reader) {
+	lines := bufio.NewScanner(log)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		if !bytes.Contains(lines.Bytes(), []byte(`"in control"`)) {
+			continue
+		}
+		var line struct{ Subnets int }
+		if json.Unmarshal(lines.Bytes(), &line) == nil {
+			p.control <- control{time.Now(), line.Subnets}
+		}
+	}
+	_, _ = io.Copy(io.Discard, log) // after a line that was too long
+}
+
+// inControl waits until it decides.
+func (p *process) inControl(ctx context.Context) (control, error) {
+	select {
+	case c := <-p.control:
+		return c, nil
+	case <-p.ended:
+		return control{}, errors.New("aci-sync ended")
+	case <-time.After(patience):
+		return control{}, fmt.Errorf("aci-sync is not in control after %v", patience)
+	case <-ctx.Done():
+		return control{}, context.Cause(ctx)
+	}
+}
+
+// kill ends it as a power cut would.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.ended
+}
+
+// tick is the unit in which Linux counts CPU for programs to read.
+//
+// Source: proc_pid_stat(5), times(2); it is 100 Hz on all platforms that Go runs on.
+const tick = 10 * time.Millisecond
+
+// cpu is the time that it computed since it began, in user and kernel mode.
+func (p *process) cpu() (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	// The fields after the name, which is in parentheses and may hold any character.
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	const utime, stime = 11, 12
+	if len(fields) <= stime {
+		return 0, errors.New("/proc tells no CPU time")
+	}
+	var sum time.Duration
+	for _, f := range fields[utime : stime+1] {
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			return 0, err
+		}
+		sum += time.Duration(n) * tick
+	}
+	return sum, nil
+}
+
+// memory is how much is resident now, and was at most since it began, in bytes.
+func (p *process) memory() (now, peak int, err error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, 0, err
+	}
+	for line := range strings.Lines(string(status)) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		kib, _ := strconv.Atoi(fields[1])
+		switch fields[0] {
+		case "VmRSS:":
+			now = kib << 10
+		case "VmHWM:":
+			peak = kib << 10
+		}
+	}
+	if now == 0 || peak == 0 {
+		return 0, 0, errors.New("/proc tells no memory")
+	}
+	return now, peak, nil
+}
+
+// rest waits until it computes nothing worth counting.
+func (p *process) rest(ctx context.Context) error {
+	const look = 250 * time.Millisecond
+	last, err := p.cpu()
+	quiet := 0
+	for range int(patience / look) {
+		if err != nil {
+			return err
+		}
+		if quiet == 2 {
+			return nil
+		}
+		if err := pause(ctx, look); err != nil {
+			return err
+		}
+		var now time.Duration
+		if now, err = p.cpu(); now-last <= tick {
+			quiet++
+		} else {
+			quiet = 0
+		}
+		last = now
+	}
+	return fmt.Errorf("aci-sync does not come to rest within %v", patience)
+}
+
+// pause waits for d, unless ctx ends before.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
