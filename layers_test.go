@@ -200,6 +200,7 @@ var layers = []layer{
 			"github.com/spf13/cobra",
 			"github.com/spf13/pflag", // cobra's flag sets: every flag has a twin in the environment
 			"golang.org/x/sync/errgroup",
+			"golang.org/x/term", // whether somebody can be asked
 			"k8s.io/api",
 			"k8s.io/apimachinery",
 			"k8s.io/client-go",               // loading a kubeconfig

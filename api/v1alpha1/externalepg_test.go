@@ -26,7 +26,12 @@ func TestName(t *testing.T) {
 	valid := regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 	seen := map[string][3]string{}
 	for _, in := range [][3]string{
-		{"T", "O", "E"}, {"t", "o", "e"}, {"T-O", "E", "E"}, {"T", "O-E", "E"}, {"...", ":::", "___"}, {"-", "-", "-"},
+		{"T", "O", "E"},
+		{"t", "o", "e"},
+		{"T-O", "E", "E"},
+		{"T", "O-E", "E"},
+		{"...", ":::", "___"},
+		{"-", "-", "-"},
 		{strings.Repeat("T", 64), strings.Repeat("O", 64), strings.Repeat("E", 64)},
 		{strings.Repeat("T", 64), strings.Repeat("O", 64), strings.Repeat("F", 64)},
 		{strings.Repeat("T", 51) + ".", "O", "E"},

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/haystacknetworks/aci-sync/internal/aci"
 	"github.com/haystacknetworks/aci-sync/internal/controller"
@@ -175,13 +176,11 @@ func what(d aci.DN) string {
 	return "external EPG"
 }
 
-// confirmed asks at the terminal; where there is none the answer is no.
+// confirmed asks at the terminal. Where there is none the answer is no, and it says so.
 func confirmed(question string, stdin io.Reader, stderr io.Writer) bool {
 	f, ok := stdin.(*os.File)
-	if !ok {
-		return false
-	}
-	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		fmt.Fprintln(stderr, "Nothing was done: there is no terminal to ask at, and --yes was not given.")
 		return false
 	}
 	fmt.Fprintf(stderr, "%s [y/N] ", question)

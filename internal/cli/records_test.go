@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 
@@ -62,5 +63,23 @@ func TestRecords_are_needed_in_a_cluster(t *testing.T) {
 	if inCluster(&rest.Config{}) || inCluster(&rest.Config{BearerTokenFile: "/home/me/token"}) ||
 		!inCluster(&rest.Config{BearerTokenFile: "/var/run/secrets/kubernetes.io/serviceaccount/token"}) {
 		t.Error("it does not know where it runs")
+	}
+}
+
+// /dev/null is a character device, as a terminal is.
+func TestNobody_to_ask_means_no(t *testing.T) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	for name, stdin := range map[string]io.Reader{"a pipe": strings.NewReader("y\n"), os.DevNull: null} {
+		var stderr strings.Builder
+		if confirmed("Delete them?", stdin, &stderr) {
+			t.Errorf("%s: it was taken for a yes", name)
+		}
+		if got := stderr.String(); strings.Contains(got, "?") || !strings.Contains(got, "--yes") {
+			t.Errorf("%s: it says %q", name, got)
+		}
 	}
 }

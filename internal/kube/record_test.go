@@ -120,8 +120,10 @@ func TestRecords_are_written_read_and_forgotten(t *testing.T) {
 		{Ref: desired.Ref{Kind: desired.KindDeployment, Namespace: "shop", Name: "web"}, UID: "u1", Expose: &desired.Expose{Pods: true}},
 		{Ref: desired.Ref{Kind: desired.KindService, Namespace: "shop", Name: "vip"}, UID: "u2"},
 	}}
-	st := desired.Status{Desired: 4, Present: 3, Synced: time.Now(), Ready: desired.Condition{Reason: "Paused", Message: "m"},
-		Problems: []desired.Condition{{Reason: "Paused", Message: "m", True: true}}}
+	st := desired.Status{
+		Desired: 4, Present: 3, Synced: time.Now(), Ready: desired.Condition{Reason: "Paused", Message: "m"},
+		Problems: []desired.Condition{{Reason: "Paused", Message: "m", True: true}},
+	}
 	must := func(err error) {
 		t.Helper()
 		if err != nil {

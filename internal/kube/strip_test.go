@@ -241,7 +241,9 @@ func (s *recorder) Fold(r desired.Ref, obj metav1.Object) {
 	}
 	s.list = append(s.list, n)
 }
-func (s *recorder) Synced()                              { s.list = append(s.list, recorded{Sync: true}) }
+
+func (s *recorder) Synced() { s.list = append(s.list, recorded{Sync: true}) }
+
 func (s *recorder) Missed(r desired.Ref)                 { s.list = append(s.list, recorded{Ref: r, Missed: true}) }
 func (s *recorder) Recorded(aci.ExtEPG, *desired.Record) {}
 
