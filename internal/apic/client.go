@@ -27,7 +27,8 @@ type Client struct {
 	username string
 	opts     Options
 	log      *slog.Logger
-	http     *http.Client
+	gate     *gated
+	http     *http.Client // by way of the gate
 
 	requests *rate.Limiter // all requests
 	authRate *rate.Limiter // aaaLogin and aaaRefresh, which the APIC throttles on their own
@@ -68,12 +69,17 @@ func New(members []*url.URL, username string, o Options) (*Client, error) {
 		return nil, errors.New("the APIC request rate is negative")
 	}
 	o.Rate = cmp.Or(o.Rate, 20)
+	if o.Gate == nil {
+		o.Gate = open
+	}
+	gate := &gated{Transport: transport(o), gate: o.Gate}
 	c := &Client{
 		members:  slices.Clone(members),
 		username: username,
 		opts:     o,
 		log:      cmp.Or(o.Logger, slog.New(slog.DiscardHandler)),
-		http:     &http.Client{Transport: roundTripper(o), CheckRedirect: noRedirect},
+		gate:     gate,
+		http:     &http.Client{Transport: gate, CheckRedirect: noRedirect},
 		requests: rate.NewLimiter(rate.Limit(o.Rate), max(1, int(2*o.Rate))),
 		authRate: rate.NewLimiter(1, 2),
 		updates:  make(chan aci.Update),
@@ -84,39 +90,11 @@ func New(members []*url.URL, username string, o Options) (*Client, error) {
 	return c, nil
 }
 
-func roundTripper(o Options) http.RoundTripper {
-	if o.ReadOnly {
-		return readOnly{transport(o)}
-	}
-	return transport(o)
-}
-
-// readOnly passes only what cannot write.
-type readOnly struct{ *http.Transport }
-
-// errReadOnly is what comes of every attempt to write through readOnly.
-var errReadOnly = errors.New("this is a dry run: nothing is written to the APIC")
-
-// RoundTrip refuses every request that is neither a read nor a login or logout.
-func (t readOnly) RoundTrip(r *http.Request) (*http.Response, error) {
-	path := cmp.Or(r.URL.Opaque, r.URL.Path)
-	switch {
-	case r.Method == http.MethodGet:
-	case r.Method == http.MethodPost && (path == loginPath || path == logoutPath):
-	default:
-		if r.Body != nil {
-			_ = r.Body.Close()
-		}
-		return nil, errReadOnly
-	}
-	return t.Transport.RoundTrip(r)
-}
-
 // transport is HTTP/1.1 only: a WebSocket needs it.
 func transport(o Options) *http.Transport {
 	t := &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		DialContext:         dial,
 		TLSClientConfig:     o.TLS.Clone(),
 		TLSNextProto:        map[string]func(string, *tls.Conn) http.RoundTripper{},
 		TLSHandshakeTimeout: 10 * time.Second,
@@ -127,6 +105,17 @@ func transport(o Options) *http.Transport {
 		t.DialContext, t.Proxy = o.DialContext, nil
 	}
 	return t
+}
+
+// dial opens a connection that, once it is closed, takes along what it has not delivered. Else
+// the kernel would go on trying for minutes, and a write that was given up would arrive when the
+// network is back.
+func dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext(ctx, network, addr)
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // at worst it is as it would be without
+	}
+	return conn, err
 }
 
 // noRedirect keeps the cookie from going where an answer says.
@@ -213,6 +202,10 @@ func (c *Client) Healthy() bool {
 	s := c.Status()
 	return s.LoggedIn && (s.SocketUp || c.opts.ReadOnce)
 }
+
+// Settled reports whether it is known of every write what became of it, or so much time went by
+// since it was given up that nothing becomes of it any more. Else the APIC may yet carry one out.
+func (c *Client) Settled() bool { return c.gate.settled() }
 
 // announce wakes those who wait for a change of session, login or socket. c.mu is held.
 func (c *Client) announce() {

@@ -29,9 +29,11 @@ type Options struct {
 	// look once.
 	ReadOnce bool
 
-	// ReadOnly makes a client that cannot write: whatever is called, its connections carry nothing
-	// but reads, login and logout.
-	ReadOnly bool
+	// Gate is asked at the last moment before a write is sent, and says until when writes may begin;
+	// zero means for ever. Its error withholds the write, and is what the caller gets. What is under
+	// way 2 s after that time is cut off, unless the gate, asked again, is open. nil lets everything
+	// pass. It must not block and may be called concurrently.
+	Gate func() (until time.Time, err error)
 
 	Logger *slog.Logger // nil discards
 

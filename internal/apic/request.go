@@ -237,15 +237,17 @@ func (c *Client) exchange(
 		req.Header.Set("Cookie", "APIC-cookie="+string(s.token))
 	}
 
-	start, status := time.Now(), 0
+	start, status, sent := time.Now(), 0, true
 	defer func() {
-		if c.opts.OnRequest != nil {
+		if c.opts.OnRequest != nil && sent {
 			c.opts.OnRequest(r.op, status, time.Since(start))
 		}
 	}()
 	resp, err := c.http.Do(req)
 	if err != nil {
-		if why := context.Cause(ctx); why == nil || errors.Is(why, errTimeout) {
+		ours, held := errors.AsType[*withheld](err)
+		sent = !held || ours.cut
+		if why := context.Cause(ctx); !held && (why == nil || errors.Is(why, errTimeout)) {
 			c.judge(member, s, 0)
 		}
 		return fmt.Errorf("%s: %w", r, cause(ctx, bare(err)))
@@ -297,8 +299,8 @@ func cause(ctx context.Context, err error) error {
 //
 // It returns an *aci.Error for every refusal, and aci.ErrSession as well when no session
 // could be had. The only repetition is that after a renewed session, for which the APIC
-// did not look at the body. When ctx ends, a request that was sent has 2 s to be answered, and
-// none is begun.
+// did not look at the body. When ctx ends or Options.Gate closes, a request that was sent has 2 s
+// to be answered, and none is begun.
 //
 // Source: apic-rest.md 3.1; 202 is a slow transaction that clients take for a success (3.3).
 func (c *Client) Post(ctx context.Context, under aci.DN, mo aci.MO) error {

@@ -422,7 +422,7 @@ func TestReadOnly_reads_and_logs_in_and_out_and_nothing_else(t *testing.T) {
 				}
 			}
 		})
-		s := w.start(apicsim.Options{}, apic.Options{ReadOnly: true})
+		s := w.start(apicsim.Options{}, apic.Options{Gate: apic.ReadOnly})
 		w.read()
 		before := s.Dump("uni")
 		err := w.client.Post(t.Context(), wan.DN(), aci.MO{Class: aci.ClassExtEPG, Attrs: map[string]string{"name": "web"}})

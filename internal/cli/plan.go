@@ -72,7 +72,7 @@ func runPlan(ctx context.Context, c config, s settings, print printer, out io.Wr
 		}
 	}
 	s.policy.Owner = s.owner
-	s.apic.ReadOnly, s.apic.ReadOnce = true, true
+	s.apic.Gate, s.apic.ReadOnce = apic.ReadOnly, true
 	fabric, err := apic.New(s.members, s.username, s.apic)
 	if err != nil {
 		return err

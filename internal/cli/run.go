@@ -87,7 +87,7 @@ func run(ctx context.Context, c config, s settings) error {
 	}
 	if c.dryRun {
 		log.Info("dry run: nothing is written, neither to the APIC nor to Kubernetes")
-		cfg, s.apic.ReadOnly, c.leaderElect = kube.ReadOnly(cfg), true, false
+		cfg, s.apic.Gate, c.leaderElect = kube.ReadOnly(cfg), apic.ReadOnly, false
 	}
 	mgr, err := newManager(cfg, c, theirs)
 	if err != nil {
