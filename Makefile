@@ -48,7 +48,7 @@ test: ## run everything: units, goldens, fuzz seeds, stories on the lab, under t
 	$(GO) run ./test/labctl run -- $(GO) test $$race -timeout 20m $(TESTFLAGS) $(PKGS)
 
 .PHONY: check
-check: fmt-check fix-check tidy-check lint test ## what a change must pass before review: format, lint, tidiness, tests
+check: fmt-check fix-check tidy-check verify-crds lint test ## what a change must pass before review: format, lint, tidiness, tests
 
 .PHONY: bench
 bench: ## measure what a change costs beside 100 to 20,000 subnets; takes some minutes
@@ -62,6 +62,10 @@ lint: ## run the linters of .golangci.yml
 fmt: ## format the code and apply go fix
 	$(GO) fix ./...
 	$(TOOL) gofumpt -w $(GO_DIRS)
+
+.PHONY: update-crds
+update-crds: ## generate the CustomResourceDefinition and deepcopy methods from api/
+	$(TOOL) controller-gen object crd paths=./api/... output:crd:dir=charts/aci-sync/crds output:object:dir=api/v1alpha1
 
 .PHONY: lab-up
 lab-up: ## start the Kubernetes control plane of the tests and leave it running
@@ -88,6 +92,14 @@ GO_DIRS = $(shell git ls-files --cached --others --exclude-standard '*.go')
 fmt-check:
 	@bad=$$($(TOOL) gofumpt -l $(GO_DIRS)) || exit 1; \
 	if [ -n "$$bad" ]; then echo "not formatted, run make fmt:"; echo "$$bad"; exit 1; fi
+
+.PHONY: verify-crds
+verify-crds:
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	$(TOOL) controller-gen object crd paths=./api/... output:crd:dir=$$dir output:object:dir=$$dir && \
+	diff -ru charts/aci-sync/crds/aci.haystacknetworks.com_externalepgs.yaml $$dir/aci.haystacknetworks.com_externalepgs.yaml && \
+	diff -ru api/v1alpha1/zz_generated.deepcopy.go $$dir/zz_generated.deepcopy.go || \
+	{ echo "what is generated from api/ is not up to date, run make update-crds"; exit 1; }
 
 .PHONY: fix-check
 fix-check:
