@@ -19,6 +19,8 @@ const (
 	ClassRsProv        = "fvRsProv"
 	ClassRsCons        = "fvRsCons"
 	ClassRsCustQosPol  = "fvRsCustQosPol"
+	ClassFaultInst     = "faultInst"
+	ClassFaultDelegate = "faultDelegate"
 )
 
 // Values of the attribute status.

@@ -51,6 +51,18 @@ func ParseExpose(list []string) (Expose, error) {
 	return e, nil
 }
 
+// List is what ParseExpose reads.
+func (e Expose) List() []string {
+	var list []string
+	if e.Pods {
+		list = append(list, "pods")
+	}
+	if e.Services {
+		list = append(list, "services")
+	}
+	return list
+}
+
 // Target is what a valid annotation asks for. A nil Expose means the configured default.
 type Target struct {
 	EPG    aci.ExtEPG

@@ -64,6 +64,14 @@ func (s *State) Fold(r Ref, obj metav1.Object) Touched {
 	return t
 }
 
+// Missed folds in that the object r is gone although nobody saw it go: a list does not have it any
+// more. What it claimed is claimed no longer, but nothing explains that; the list may be wrong.
+func (s *State) Missed(r Ref) Touched {
+	s.missing = true
+	defer func() { s.missing = false }()
+	return s.Fold(r, nil)
+}
+
 func (s *State) foldReplicaSet(r Ref, obj metav1.Object, t *Touched) {
 	old, had := s.replicas[r]
 	if had && (obj == nil || obj.GetUID() != old) {

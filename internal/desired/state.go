@@ -84,7 +84,9 @@ type State struct {
 	epgs       map[aci.ExtEPG]*epg
 	l3outs     map[aci.L3Out]int      // L3Out -> how many of epgs are in it
 	unknown    map[*workload]struct{} // workloads that count and whose target is not known
+	memories   map[Ref]memory         // what records say
 	begun      bool                   // something is done about it: see Begin
+	missing    bool                   // what is folded now was not seen to go
 	withdrawn  map[aci.Place]struct{} // claims that ended by a change that was seen
 
 	// next are the paused workloads that will name an EPG when their pause ends; pausedUnknown those of
@@ -138,6 +140,7 @@ func NewState(o Options) *State {
 		epgs:       map[aci.ExtEPG]*epg{},
 		l3outs:     map[aci.L3Out]int{},
 		unknown:    map[*workload]struct{}{},
+		memories:   map[Ref]memory{},
 		withdrawn:  map[aci.Place]struct{}{},
 
 		next:          map[aci.ExtEPG]map[*workload]struct{}{},
@@ -152,9 +155,10 @@ func NewState(o Options) *State {
 // nothing is remembered of those that ended.
 func (s *State) Begin() { s.begun = true }
 
-// Withdrawn reports that the last claim of p ended by a change that was seen since Begin: of an
-// object that was changed or deleted, or that a relist missed. It is what explains that a subnet
-// at p is to be deleted. It is forgotten when p is claimed again, or told gone by Left.
+// Withdrawn reports that the last claim of p ended by a change that was seen since Begin, of an
+// object that was changed or deleted; for a place without prefix, that the last workload let go
+// of the external EPG. It is what explains that something at p is to be deleted. It is forgotten
+// when p is claimed again, or told gone by Left.
 func (s *State) Withdrawn(p aci.Place) bool {
 	_, ok := s.withdrawn[p]
 	return ok
@@ -205,6 +209,18 @@ func (s *State) PausedIn(e aci.ExtEPG) (some, all bool) {
 		return some || len(g.paused) > 0, len(g.paused) > 0 && len(g.paused) == len(g.workloads)
 	}
 	return some, false
+}
+
+// Borne returns the Pods that have not finished and report the address, whoever they belong to.
+func (s *State) Borne(p netip.Prefix) []Ref {
+	var out []Ref
+	for _, q := range s.holders[p.Addr()] {
+		if q.counts {
+			out = append(out, q.ref)
+		}
+	}
+	slices.SortFunc(out, Ref.Compare)
+	return out
 }
 
 // Claim returns who wants the prefix of p in the EPG of p.
@@ -332,7 +348,7 @@ func (s *State) Problems(r Ref) []Problem {
 		if a != &w.own {
 			where = DefaultAnnotation + " of the namespace"
 		}
-		problem(ReasonInvalidAnnotation, a.problem(where))
+		problem(ReasonInvalidAnnotation, a.problem(where, w.target))
 	}
 	expose := w.expose(s.opts.Expose)
 	if v != nil && w.target != nil {
@@ -420,7 +436,7 @@ func (s *State) unclaim(g give) {
 	}
 	e := s.epgs[g.epg]
 	if e.prefixes[g.prefix]--; e.prefixes[g.prefix] == 0 {
-		if delete(e.prefixes, g.prefix); s.begun {
+		if delete(e.prefixes, g.prefix); s.begun && !s.missing {
 			s.withdrawn[g.place()] = struct{}{}
 		}
 	}

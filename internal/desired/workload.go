@@ -25,6 +25,7 @@ type workload struct {
 	own      setting    // its own annotation
 	ignore   toggle     // IgnoreAnnotation
 	pause    toggle     // PausedAnnotation
+	memory   *Target    // from a record: its last valid target before this run; nil once it has another
 
 	// What follows from these and from the namespace.
 	target  *Target     // what it asks for; nil for nothing or unknown
@@ -85,12 +86,12 @@ func (a *setting) set(value *string, fallback *Target) {
 }
 
 // problem says what is wrong with an invalid annotation, and what was kept.
-func (a *setting) problem(where string) string {
-	if a.target == nil {
+func (a *setting) problem(where string, kept *Target) string {
+	if kept == nil {
 		return fmt.Sprintf("annotation %s: %v; no valid target is known, so nothing of this workload is added or deleted",
 			where, a.err)
 	}
-	return fmt.Sprintf("annotation %s: %v; the last valid target %s is kept", where, a.err, a.target.EPG)
+	return fmt.Sprintf("annotation %s: %v; the last valid target %s is kept", where, a.err, kept.EPG)
 }
 
 // set takes in the annotation as it is now; at first it has had no value that is known.
@@ -160,7 +161,15 @@ func (w *workload) aim() (target *Target, unknown bool) {
 	case w.ignore.is == maybe:
 		return nil, true
 	}
-	return a.target, a.target == nil
+	target = cmp.Or(a.target, w.memory)
+	return target, target == nil
+}
+
+// recall gives a workload that is seen first its last valid target of an earlier run.
+func (s *State) recall(w *workload) {
+	if m, ok := s.memories[w.ref]; ok && m.uid == w.uid {
+		w.memory = m.target
+	}
 }
 
 // same reports whether the annotations of w still are these.
@@ -230,6 +239,7 @@ func (s *State) addWorkload(r Ref, obj metav1.Object) *workload {
 		frozen: map[give]struct{}{},
 	}
 	s.byName[r] = w
+	s.recall(w)
 	return w
 }
 
@@ -237,6 +247,7 @@ func (s *State) removeWorkload(w *workload, t *Touched) {
 	asked := w.asks()
 	delete(s.workloads, w.uid)
 	delete(s.byName, w.ref)
+	delete(s.memories, w.ref)
 	delete(w.ns.workloads, w)
 	w.own, w.ignore.is, w.pause = setting{}, yes, toggle{} // also for the default
 	s.settle(w, t)
@@ -249,8 +260,9 @@ func (s *State) removeWorkload(w *workload, t *Touched) {
 // settle works out what w asks for now. It moves w from the EPG that it named to the one that
 // it names, and its Pods with it. Services are the caller's: they may be shared.
 //
-// A paused workload goes on asking for what it asked for. One that asked for nothing has nothing
-// to keep: so it is the same whether it was paused before it asked, or is seen first when it is.
+// A paused workload goes on asking for what it asked for, also in an earlier run. One that asked
+// for nothing has nothing to keep: so it is the same whether it was paused before it asked, or is
+// seen first when it is.
 func (s *State) settle(w *workload, t *Touched) {
 	t.Workloads = append(t.Workloads, w.ref)
 	was, paused := w.names, w.paused
@@ -259,8 +271,15 @@ func (s *State) settle(w *workload, t *Touched) {
 	if w.ns.chosen {
 		target, unknown = w.aim()
 	}
-	if w.paused = w.pause.is != no; !w.paused || !w.asks() {
+	switch w.paused = w.pause.is != no; {
+	case w.paused && w.asks(): // goes on
+	case w.paused && w.memory != nil:
+		w.target, w.unknown = w.memory, false // as before the restart
+	default:
 		w.target, w.unknown = target, unknown
+	}
+	if a := w.setting(); !w.paused && (a == nil || a.target != nil) {
+		w.memory = nil
 	}
 	if w.names = nil; w.target != nil {
 		w.names = &w.target.EPG
@@ -271,10 +290,14 @@ func (s *State) settle(w *workload, t *Touched) {
 			t.Places = append(t.Places, aci.Place{ExtEPG: *was})
 			delete(s.epg(*was).workloads, w)
 			delete(s.epg(*was).paused, w)
+			if len(s.epg(*was).workloads) == 0 && s.begun && !s.missing {
+				s.withdrawn[aci.Place{ExtEPG: *was}] = struct{}{}
+			}
 		}
 		if is != nil {
 			t.Places = append(t.Places, aci.Place{ExtEPG: *is})
 			s.epg(*is).workloads[w] = struct{}{}
+			delete(s.withdrawn, aci.Place{ExtEPG: *is})
 			if w.paused {
 				s.epg(*is).paused[w] = struct{}{}
 			}

@@ -63,6 +63,10 @@ func (s *State) apply(ev event, t *touched) {
 	case ev.mo.Class == aci.ClassRsEctx:
 		s.applyVRF(l, o, ev, t)
 	case !inEPG:
+	case isFault(ev.mo.Class):
+		if g := o.epgs[e.Name]; g != nil && g.exists {
+			s.applyFault(e, g, ev.mo, t)
+		}
 	case ev.mo.Class == aci.ClassExtEPG && rest == "":
 		s.applyEPG(e, o, ev, t)
 	case ev.mo.Class == aci.ClassSubnet:
@@ -154,6 +158,7 @@ func (s *State) applyEPG(e aci.ExtEPG, o *l3out, ev event, t *touched) {
 			g.Mark = Mark{Read: true} // our own POST made it, without a mark
 		default:
 			g.Mark.Read = false
+			g.recorded = g.recorded && (!created || carried) // somebody else made it anew; its mark will tell
 		}
 		t.add(e, netip.Prefix{})
 	} else if !ev.own && written(ev.mo) {
@@ -163,11 +168,26 @@ func (s *State) applyEPG(e aci.ExtEPG, o *l3out, ev event, t *touched) {
 	if v, ok := ev.mo.Attrs["annotation"]; ok {
 		g.Annotation = v
 	}
+	if g.configured(ev.mo.Attrs) {
+		t.add(e, netip.Prefix{})
+	}
 	if v, ok := ev.mo.Attrs["extMngdBy"]; ok && v != g.ExtMngdBy {
 		g.ExtMngdBy = v
 		t.all(e, g) // what is in it may be written now
 	}
 	s.Unjudge(e)
+}
+
+// configured takes in what the EPG says of its configuration, and reports whether that is news.
+func (g *ExtEPG) configured(attrs map[string]string) bool {
+	was := *g
+	for attr, to := range map[string]*string{"scope": &g.VNID, "configSt": &g.ConfigSt, "configIssues": &g.ConfigIssues} {
+		if v, ok := attrs[attr]; ok {
+			*to = v
+		}
+	}
+	const failed = "failed-to-apply"
+	return was.ConfigIssues != g.ConfigIssues || (was.ConfigSt == failed) != (g.ConfigSt == failed)
 }
 
 // gone notes that e is not there any more, and what it was.
@@ -177,8 +197,13 @@ func (s *State) gone(e aci.ExtEPG, g *epg, t *touched) {
 		g.last = s.was(g, e.DN())
 	}
 	s.clear(e, g)
+	if o := s.l3outs[e.L3Out]; g.exists && o.paused[e.DN()] {
+		s.held[e] = true // its tag went with it, but nobody lifted the pause
+	}
 	g.ExtEPG, g.exists, g.doubted = ExtEPG{}, false, false
 	clear(g.vanished)
+	clear(g.faults)
+	clear(g.soaking)
 }
 
 // was says what g is to be remembered as. One that is known as ours and lost its mark is that
@@ -340,6 +365,8 @@ func (g *epg) contract(m aci.MO) {
 func newEPG() *epg {
 	return &epg{
 		contracts: map[string]struct{}{},
+		faults:    map[aci.DN]aci.MO{},
+		soaking:   map[aci.DN]aci.MO{},
 		subnets:   map[string]*Subnet{},
 		odd:       map[netip.Prefix][]*Subnet{},
 		vanished:  map[netip.Prefix]struct{}{},

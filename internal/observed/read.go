@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/haystacknetworks/aci-sync/internal/aci"
 )
@@ -96,6 +97,7 @@ func (s *State) parse(objects []aci.MO) map[aci.ExtEPG]*epg {
 			g := newEPG()
 			g.exists = true
 			g.ExtEPG = ExtEPG{Annotation: m.Attrs["annotation"], ExtMngdBy: m.Attrs["extMngdBy"], Mark: Mark{Read: true}}
+			g.configured(m.Attrs)
 			found[e] = g
 		}
 	}
@@ -106,6 +108,9 @@ func (s *State) parse(objects []aci.MO) map[aci.ExtEPG]*epg {
 			continue
 		}
 		g.contract(m)
+		if isFault(m.Class) {
+			g.file(m)
+		}
 		if m.Class != aci.ClassSubnet {
 			continue
 		}
@@ -158,6 +163,10 @@ func (s *State) installEPG(e aci.ExtEPG, now *epg, t *touched) {
 	if was.doubted || was.ExtMngdBy != now.ExtMngdBy {
 		t.all(e, was) // what is in it may be written now
 	}
+	if !slices.Equal(faultsOf(was), faultsOf(now)) || was.ConfigIssues != now.ConfigIssues || was.ConfigSt != now.ConfigSt {
+		t.add(e, netip.Prefix{})
+	}
+	was.faults, was.soaking = now.faults, now.soaking
 	revived := was.Revived && was.exists && now.Mark.Value == ""
 	was.ExtEPG, was.exists, was.doubted, was.contracts = now.ExtEPG, true, false, now.contracts
 	was.Revived = revived
@@ -182,7 +191,19 @@ func (s *State) installEPG(e aci.ExtEPG, now *epg, t *touched) {
 	}
 	if !revived {
 		was.last = s.was(was, e.DN())
+		// What is somebody else's now stays that when aci-sync puts subnets into it.
+		was.recorded = was.last == Ours
 	}
+}
+
+// faultsOf tells faults apart: which there are, and what they say.
+func faultsOf(g *epg) []string {
+	var out []string
+	for dn, m := range g.faults {
+		out = append(out, string(dn)+" "+m.Attrs["descr"])
+	}
+	slices.Sort(out)
+	return out
 }
 
 func (s *State) installSubnet(e aci.ExtEPG, rest string, objects []aci.MO, t *touched) {
@@ -281,6 +302,7 @@ func (s *State) judge(e aci.ExtEPG, g *epg, objects []aci.MO) {
 				g.Foreign = append(g.Foreign, m.Attrs["ip"])
 			}
 		case below(ours, e, m.DN), m.Class == aci.ClassTagAnnotation && m.DN.Parent() == e.DN() && tagKey(m) == aci.OwnerKey:
+		case strings.HasPrefix(m.Class, "fault"), strings.HasPrefix(m.Class, "health"): // what the fabric says of it
 		case m.Class == aci.ClassRsCustQosPol && m.Attrs["tnQosCustomPolName"] == "":
 		case m.Class == aci.ClassRsProv:
 			g.Residue = append(g.Residue, "provided contract "+m.Attrs["tnVzBrCPName"])

@@ -28,9 +28,12 @@ type Subnet struct {
 
 // ExtEPG is an l3extInstP. The attributes that aci-sync does not look at are not kept.
 type ExtEPG struct {
-	Annotation string
-	ExtMngdBy  string
-	Mark       Mark
+	Annotation   string
+	ExtMngdBy    string
+	Mark         Mark
+	VNID         string // of its VRF on leafs, attribute scope
+	ConfigSt     string
+	ConfigIssues string
 	// Revived: a POST of ours that meant to modify it made it.
 	Revived bool
 	// Judged: all of the EPG was read and nothing in it changed since. Only then Residue and
@@ -60,6 +63,9 @@ type State struct {
 	expected map[aci.DN]*expectation
 	pending  map[netip.Prefix]int // prefix -> subnets with an expectation
 	reading  map[aci.DN]*reading
+	held     map[aci.ExtEPG]bool // paused by a record
+
+	leafFaults map[aci.ExtEPG][]aci.MO
 }
 
 type l3out struct {
@@ -76,6 +82,8 @@ type epg struct {
 	last      Last
 	recorded  bool // ours, as known before its mark went
 	contracts map[string]struct{}
+	faults    map[aci.DN]aci.MO          // raised at or below it
+	soaking   map[aci.DN]aci.MO          // those that may come to be raised, or are cleared
 	doubted   bool                       // what it holds must be read again before anything is decided
 	subnets   map[string]*Subnet         // by the ip as the APIC spells it
 	odd       map[netip.Prefix][]*Subnet // those that the APIC spells otherwise than we would
@@ -97,6 +105,9 @@ func NewState(o aci.Owner) *State {
 		expected: map[aci.DN]*expectation{},
 		pending:  map[netip.Prefix]int{},
 		reading:  map[aci.DN]*reading{},
+		held:     map[aci.ExtEPG]bool{},
+
+		leafFaults: map[aci.ExtEPG][]aci.MO{},
 	}
 }
 
@@ -178,9 +189,14 @@ func (s *State) Subnet(p aci.Place) (Subnet, bool) {
 	return Subnet{}, false
 }
 
-// Absent reports that there is no subnet at p, and that no POST of ours is under way that could
-// put one there. Of an L3Out that was never read nothing is known to be absent.
+// Absent reports that there is no subnet at p, or no external EPG for a place without prefix, and
+// that no POST of ours is under way that could put one there. Of an L3Out that was never read
+// nothing is known to be absent.
 func (s *State) Absent(p aci.Place) bool {
+	if !p.Prefix.IsValid() {
+		_, there := s.ExtEPG(p.ExtEPG)
+		return s.l3outs[p.L3Out] != nil && !there && s.Expected(p.DN()) == ""
+	}
 	_, there := s.Subnet(p)
 	return s.l3outs[p.L3Out] != nil && !there && !s.Pending(p.Prefix)
 }
@@ -233,7 +249,7 @@ func (s *State) ours(m Mark, d aci.DN) bool { return m.Value == s.owner.Mark(d) 
 // Paused reports whether somebody paused e, or its L3Out.
 func (s *State) Paused(e aci.ExtEPG) bool {
 	o := s.l3outs[e.L3Out]
-	return o != nil && (o.paused[e.L3Out.DN()] || o.paused[e.DN()])
+	return s.held[e] || o != nil && (o.paused[e.L3Out.DN()] || o.paused[e.DN()])
 }
 
 // SetPaused replaces what is known of the pause tags at and below l, and returns the places

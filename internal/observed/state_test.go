@@ -396,7 +396,10 @@ func TestExtEPG_is_judged(t *testing.T) {
 			[]string{"consumed contract b", "provided contract a"},
 			nil,
 		},
-		"a QoS policy":             {[]aci.MO{epgMO(web), mo(aci.ClassRsCustQosPol, dn.Child("rscustQosPol"), "tnQosCustomPolName", "q")}, []string{"fvRsCustQosPol rscustQosPol"}, nil},
+		"a QoS policy": {[]aci.MO{epgMO(web), mo(aci.ClassRsCustQosPol, dn.Child("rscustQosPol"), "tnQosCustomPolName", "q")}, []string{"fvRsCustQosPol rscustQosPol"}, nil},
+		"what the fabric itself says of it": {append([]aci.MO{
+			epgMO(web), mo("faultDelegate", dn.Child("fd-[x]-fault-F0467")), mo("faultInst", dn.Child("fault-F3941")), mo("healthInst", dn.Child("health")),
+		}, ours...), nil, nil},
 		"something never heard of": {[]aci.MO{epgMO(web), mo("fvNew", dn.Child("new-[a/b]"))}, []string{"fvNew new-[a/b]"}, nil},
 		"other tags":               {[]aci.MO{epgMO(web), mark, tag(dn, "color", "red")}, []string{"tagAnnotation annotationKey-[color]"}, nil},
 		"a foreign subnet, told of once": {

@@ -23,6 +23,7 @@ const (
 	ReasonEPGGone      = "EPGGone"          // its owner deleted an EPG that is not ours
 	ReasonConflict     = "AddressConflict"  // another workload, or a foreign subnet, has the prefix
 	ReasonMoveWaits    = "MoveWaits"        // the address stays until its new place can take it
+	ReasonFault        = "FaultRaised"      // the fabric says that it could not do what it was told
 	ReasonNotClassify  = "NotClassifying"   // a foreign subnet is used that lacks import-security
 )
 
@@ -82,8 +83,15 @@ func Diff(want *desired.State, have *observed.State, p Policy, domain aci.DN, pl
 	d.plan.Changes = slices.DeleteFunc(d.plan.Changes, func(c Change) bool {
 		return c.Action == Delete && c.Place.Prefix.IsValid() && d.whole[c.Place.ExtEPG]
 	})
+	if p.Only {
+		d.plan.Changes = slices.DeleteFunc(d.plan.Changes, func(c Change) bool {
+			return !(c.Action == Delete && p.Approved[c.DN]) && c.Reason != Adopted
+		})
+	}
 	slices.SortStableFunc(d.plan.Changes, func(a, b Change) int { return a.Place.Compare(b.Place) })
 	d.plan.Reads = slices.Sorted(maps.Keys(d.reads))
+	slices.SortFunc(d.plan.Held, Held.Compare)
+	d.plan.Held = slices.Compact(d.plan.Held)
 	return d.plan
 }
 
@@ -109,6 +117,8 @@ type differ struct {
 	whole  map[aci.ExtEPG]bool     // deleted with all that is in them
 	told   map[told]struct{}       // what is in plan.Problems
 	plan   Plan
+
+	orphans *Orphans // nil until the guard asks
 }
 
 // told is a problem at a place.
@@ -143,7 +153,7 @@ func (d *differ) fate(e aci.ExtEPG) fate {
 		d.reads[e.DN()] = struct{}{}
 	case d.have.Paused(e):
 		f = barred
-		d.problem(aci.Place{ExtEPG: e}, ReasonPaused, "%s: paused on the APIC by the tag %s", e, aci.PauseKey)
+		d.problem(aci.Place{ExtEPG: e}, ReasonPaused, "%s: paused %s", e, pausedBy(d.have, e))
 	case exists && strings.Contains(g.ExtMngdBy, "msc"):
 		f = barred
 		d.problem(aci.Place{ExtEPG: e}, ReasonForeignOwner,
@@ -173,6 +183,14 @@ func (d *differ) fate(e aci.ExtEPG) fate {
 	}
 	d.fates[e] = f
 	return f
+}
+
+// pausedBy says how e is paused, so that people know where to lift it.
+func pausedBy(have *observed.State, e aci.ExtEPG) string {
+	if have.Held(e) {
+		return "by the annotation aci.haystacknetworks.com/paused of its ExternalEPG"
+	}
+	return "on the APIC by the tag " + aci.PauseKey
 }
 
 // paused reports whether all workloads that name e are paused.
@@ -217,6 +235,9 @@ func (d *differ) epg(e aci.ExtEPG) {
 	f := d.fate(e)
 	g, exists := d.have.ExtEPG(e)
 	dn := e.DN()
+	for _, fault := range d.have.Faults(e) {
+		d.problem(aci.Place{ExtEPG: e}, ReasonFault, "%s: the fabric reports %s", e, fault)
+	}
 	switch {
 	case f == created:
 		reason, lost := Claimed, []string(nil)
@@ -236,6 +257,17 @@ func (d *differ) epg(e aci.ExtEPG) {
 		if !d.want.Named(e) {
 			d.deleteEPG(e, g, Unclaimed)
 		}
+	case d.adopts(dn, g.Mark, g.Annotation):
+		if !g.Mark.Read {
+			d.reads[dn] = struct{}{}
+			return
+		}
+		d.plan.Changes = append(d.plan.Changes, Change{
+			Action: Update, Place: aci.Place{ExtEPG: e}, DN: dn, Mark: true, Reason: Adopted,
+			Attrs:  map[string]string{"annotation": d.policy.Owner.Annotation()}, // else it says that others orchestrate it
+			Before: map[string]string{"annotation": g.Annotation},
+			By:     d.want.Workloads(e), For: d.want.Workloads(e),
+		})
 	case !g.Mark.Read && d.perhapsMarked(e, g):
 		d.reads[dn] = struct{}{} // made just now; events do not bear marks
 	case g.Mark.Value == "" && !d.paused(e) && (g.Revived || d.have.Recorded(e) && d.leftByUs(e, g)):
@@ -248,6 +280,13 @@ func (d *differ) epg(e aci.ExtEPG) {
 			By: d.want.Workloads(e), For: d.running(d.want.Workloads(e)),
 		})
 	}
+}
+
+// adopts reports whether the object dn is to be ours: a person said so, and it is not of somebody
+// else by now. What it bears may have to be read.
+func (d *differ) adopts(dn aci.DN, m observed.Mark, annotation string) bool {
+	from, ok := d.policy.Adopt[dn]
+	return ok && (!m.Read || from.has(dn, m.Value, annotation))
 }
 
 // perhapsMarked reports whether an EPG looks as if it bore a mark that matters: ours, as what a
@@ -282,9 +321,13 @@ func (d *differ) deleteEPG(e aci.ExtEPG, g observed.ExtEPG, reason Reason) {
 	if some, _ := d.want.PausedIn(e); some || d.policy.UpsertOnly || d.want.Unknown() {
 		return
 	}
+	held := false
 	for n := range d.have.Subnets(e) {
 		if n.Mark.Value != d.policy.Owner.Mark(n.DN) {
 			continue // foreign, or not read: the judgement sees it
+		}
+		if d.policy.Only && !d.policy.Approved[n.DN] {
+			return // it would go with the EPG
 		}
 		if d.have.Pending(n.Prefix) && d.have.Expected(n.DN) != aci.StatusDeleted || len(d.want.PausedBy(n.Prefix)) > 0 {
 			return
@@ -293,6 +336,14 @@ func (d *differ) deleteEPG(e aci.ExtEPG, g observed.ExtEPG, reason Reason) {
 			(claimed || d.want.Held(n.Prefix) || !d.mayLeave(n.Prefix)) {
 			return
 		}
+		held = held || reason == Unclaimed && d.guarded(aci.Place{ExtEPG: e, Prefix: n.Prefix}, n.DN, n.Name)
+	}
+	if self := (aci.Place{ExtEPG: e}); reason == Unclaimed && d.guarded(self, e.DN(), "") {
+		d.plan.Held = append(d.plan.Held, Held{self, e.DN()})
+		held = true
+	}
+	if held {
+		return
 	}
 	if !g.Judged {
 		d.reads[e.DN()] = struct{}{}
@@ -472,6 +523,9 @@ func (d *differ) leave(h aci.ExtEPG, p netip.Prefix) bool {
 	case !n.Mark.Read:
 		d.reads[n.DN] = struct{}{}
 		return false
+	case reason == Unclaimed && d.guarded(aci.Place{ExtEPG: h, Prefix: p}, n.DN, n.Name):
+		d.plan.Held = append(d.plan.Held, Held{aci.Place{ExtEPG: h, Prefix: p}, n.DN})
+		return false
 	}
 	d.plan.Changes = append(d.plan.Changes, Change{
 		Action: Delete, Place: aci.Place{ExtEPG: h, Prefix: p}, DN: n.DN, Reason: reason,
@@ -515,6 +569,12 @@ func (d *differ) keep(place aci.Place, n observed.Subnet) {
 		if len(change.Attrs) == 0 {
 			return
 		}
+	case d.adopts(n.DN, n.Mark, n.Annotation):
+		if n.Mark.Read && d.elsewhere(place) {
+			return
+		}
+		change.Mark, change.Reason = true, Adopted
+		change.Attrs, change.Before = map[string]string{"annotation": owner.Annotation()}, map[string]string{"annotation": n.Annotation}
 	case n.Annotation == owner.Annotation() && (n.Mark.Value == "" || !n.Mark.Read):
 		if n.Mark.Read && d.elsewhere(place) {
 			return // it is ours again when that has left

@@ -37,6 +37,7 @@ const (
 	Renamed   Reason = "Renamed"   // the Pod or Service that it was named after let go
 	Unclaimed Reason = "Unclaimed" // nobody asks for it any more
 	Moved     Reason = "Moved"     // it is claimed elsewhere in the VRF, or was lost to an older claim
+	Adopted   Reason = "Adopted"   // a person gives it to us
 	Revived   Reason = "Revived"   // our own POST made an EPG that it meant to modify
 )
 
@@ -92,6 +93,8 @@ type Plan struct {
 	Reads []aci.DN
 	// Problems that a person must see to, by place.
 	Problems map[aci.Place][]desired.Problem
+	// Held are deletions that wait for a person, because nothing explains them and they are many.
+	Held []Held
 	// Kept are EPGs that no workload names any more and that stay, with the reason.
 	Kept map[aci.ExtEPG][]string
 }

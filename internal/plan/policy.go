@@ -14,7 +14,11 @@ type Policy struct {
 	Scope      aci.Scope // flags that every subnet of ours must have
 	Allow      Allow
 	UpsertOnly bool // delete nothing, except to move an address
-	DeleteUsed bool // delete an EPG also with contracts and settings of people; never with foreign subnets
+	Guard      Guard
+	Approved   map[aci.DN]bool   // orphans that a person has looked at
+	Adopt      map[aci.DN]Source // what is not ours, and is to be if it still is of this source
+	Only       bool              // change nothing but what is in these two
+	DeleteUsed bool              // delete an EPG also with contracts and settings of people; never with foreign subnets
 
 	APIC string // version of the APIC that answers, as it names it: one that is too old is not written to
 }
