@@ -18,7 +18,7 @@ const pageSize = 5000
 // classes are what aci-sync knows of an L3Out.
 var classes = []string{
 	aci.ClassL3Out, aci.ClassRsEctx, aci.ClassExtEPG, aci.ClassSubnet,
-	aci.ClassRsProv, aci.ClassRsCons, aci.ClassTagAnnotation,
+	aci.ClassRsProv, aci.ClassRsCons, aci.ClassTagAnnotation, aci.ClassFaultInst, aci.ClassFaultDelegate,
 }
 
 // incomplete is an answer that contradicts itself or the one before. It is temporary: the
@@ -27,20 +27,27 @@ func incomplete(r request, format string, args ...any) error {
 	return fmt.Errorf("%s: incomplete answer: %s", r, fmt.Sprintf(format, args...))
 }
 
-// readL3Out reads everything of l that aci-sync knows: in one request if one page holds it,
-// else class by class, because order-by is clear for a single class only.
+// readL3Out reads everything of l that aci-sync knows: in one request if one page holds it, else
+// subnets and tags, which are many, apart from the rest.
 func (c *Client) readL3Out(ctx context.Context, l aci.L3Out) ([]aci.MO, error) {
 	base := request{op: "read", dn: l.DN(), path: moPath(l.DN())}
-	all := []string{"query-target=subtree", "target-subtree-class=" + strings.Join(classes, ",")}
-	objects, total, err := c.page(ctx, base, all, 0)
+	objects, all, err := c.readTogether(ctx, base, classes)
+	switch {
+	case err != nil:
+		return nil, err
+	case all:
+		return flat(base, objects)
+	}
+	many := []string{aci.ClassSubnet, aci.ClassTagAnnotation}
+	few := slices.DeleteFunc(slices.Clone(classes), func(class string) bool { return slices.Contains(many, class) })
+	objects, all, err = c.readTogether(ctx, base, few)
 	if err != nil {
 		return nil, err
 	}
-	if total <= pageSize {
-		return flat(base, objects)
+	if !all {
+		objects, many = nil, classes
 	}
-	objects = make([]aci.MO, 0, total)
-	for _, class := range classes {
+	for _, class := range many {
 		of, err := c.readPages(ctx, base, class, "query-target=subtree", "target-subtree-class="+class)
 		if err != nil {
 			return nil, err
@@ -48,6 +55,14 @@ func (c *Client) readL3Out(ctx context.Context, l aci.L3Out) ([]aci.MO, error) {
 		objects = append(objects, of...)
 	}
 	return flat(base, objects)
+}
+
+// readTogether reads objects of several classes below an object; false when there are more than one
+// page holds, because order-by is clear for a single class only.
+func (c *Client) readTogether(ctx context.Context, base request, classes []string) (objects []aci.MO, all bool, err error) {
+	params := []string{"query-target=subtree", "target-subtree-class=" + strings.Join(classes, ",")}
+	objects, total, err := c.page(ctx, base, params, 0)
+	return objects, total <= pageSize, err
 }
 
 // readPages reads all objects of one class in pages ordered by DN.
@@ -283,4 +298,20 @@ func (c *Client) Marks(ctx context.Context, o aci.Owner) ([]aci.DN, error) {
 	}
 	slices.Sort(out)
 	return slices.Compact(out), nil
+}
+
+// Faults lists the faults on leafs that say that a prefix or a rule of an external EPG could not be
+// programmed, as far as the user may read them. Those that are delegated stand below the EPG, too, and
+// are announced; others are not.
+//
+// Source: apic-rest.md 4.3 for F0467. unverified: that F3544 and F3545 are failures to program a prefix
+// and a rule in the hardware of a leaf.
+func (c *Client) Faults(ctx context.Context) ([]aci.MO, error) {
+	r := request{op: "faults", path: "/api/class/" + aci.ClassFaultInst + ".json"}
+	faults, err := c.readPages(ctx, r, aci.ClassFaultInst,
+		`query-target-filter=and(or(eq(faultInst.code,"F0467"),eq(faultInst.code,"F3544"),eq(faultInst.code,"F3545")),ne(faultInst.severity,"cleared"))`)
+	if err != nil {
+		return nil, err
+	}
+	return flat(r, faults)
 }

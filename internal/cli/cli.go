@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/haystacknetworks/aci-sync/charts"
 )
 
 // version is set by the linker for releases; otherwise the build's own information is used.
@@ -45,7 +47,7 @@ Pods and LoadBalancer Services becomes a subnet of the external EPG that you nam
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.AddCommand(newRun(stderr), newPlan(stderr), newVersion())
+	root.AddCommand(newRun(stderr), newPlan(stderr), newPrune(stderr), newAdopt(stderr), newCRDs(), newVersion())
 	err := root.ExecuteContext(ctx)
 	if errors.Is(err, errPending) {
 		return exitPending
@@ -55,6 +57,18 @@ Pods and LoadBalancer Services becomes a subnet of the external EPG that you nam
 		return exitError
 	}
 	return exitDone
+}
+
+func newCRDs() *cobra.Command {
+	return &cobra.Command{
+		Use:   "crds",
+		Short: "Print the CustomResourceDefinition of ExternalEPG, to be applied to a cluster",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := cmd.OutOrStdout().Write(charts.CRDs)
+			return err
+		},
+	}
 }
 
 func newVersion() *cobra.Command {

@@ -36,6 +36,7 @@ type config struct {
 	dryRun            bool
 	resyncInterval    time.Duration
 	apicRate          float64
+	orphanLimit       int
 	leaderElect       bool
 	leaderNamespace   string
 	metricsAddress    string
@@ -57,6 +58,8 @@ func (c *config) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.policy, "policy", "sync", "sync, or upsert-only: delete nothing, except to move an address")
 	f.StringVar(&c.epgDeletion, "epg-deletion", "unless-used",
 		"unless-used, or always: delete an EPG that no workload names also with contracts and settings in it")
+	f.IntVar(&c.orphanLimit, "orphan-limit", 20,
+		"how many deletions that nothing explains are made without a person, or half of all objects, if that is more")
 	f.Float64Var(&c.apicRate, "apic-rate", 20, "APIC requests per second; bursts may be twice that")
 	f.StringVar(&c.logFormat, "log-format", "", "text or json; default text on a terminal, else json")
 	f.StringVar(&c.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -66,8 +69,7 @@ func (c *config) addFlags(f *pflag.FlagSet) {
 func (c *config) addRunFlags(f *pflag.FlagSet) {
 	f.BoolVar(&c.dryRun, "dry-run", false, "tell what would be written, and write nothing, neither to the APIC nor to Kubernetes")
 	f.DurationVar(&c.resyncInterval, "resync-interval", 10*time.Minute, "how often everything is read again, jittered")
-	f.BoolVar(&c.leaderElect, "leader-elect", true, "let one of several replicas lead, by a Lease")
-	f.StringVar(&c.leaderNamespace, "leader-elect-namespace", "kube-system", "namespace of that Lease")
+	c.addLeaseFlags(f)
 	f.StringVar(&c.metricsAddress, "metrics-bind-address", ":8080", "listener for Prometheus at /metrics; 0 is off")
 	f.StringVar(&c.probeAddress, "health-probe-bind-address", ":8081", "listener for /healthz and /readyz; 0 is off")
 }
@@ -118,12 +120,22 @@ func (c *config) check(stderr io.Writer) (settings, error) {
 	if s.policy.DeleteUsed, err = oneOf("--epg-deletion", c.epgDeletion, "unless-used", "always"); err != nil {
 		return s, err
 	}
+	if c.orphanLimit < 0 {
+		return s, fmt.Errorf("--orphan-limit: %d is less than 0", c.orphanLimit)
+	}
+	s.policy.Guard = plan.Guard{On: true, Limit: c.orphanLimit}
 	if !(c.apicRate > 0) || math.IsInf(c.apicRate, 0) { // NaN is neither
 		return s, fmt.Errorf("--apic-rate: %v is not a rate", c.apicRate)
 	}
 	s.apic.Rate = c.apicRate
 	s.apic.Logger = slog.New(s.log)
 	return s, s.readEnv()
+}
+
+// addLeaseFlags adds what everybody needs who may write.
+func (c *config) addLeaseFlags(f *pflag.FlagSet) {
+	f.BoolVar(&c.leaderElect, "leader-elect", true, "let one of several replicas lead, by a Lease")
+	f.StringVar(&c.leaderNamespace, "leader-elect-namespace", "kube-system", "namespace of that Lease")
 }
 
 // checkRun checks what addRunFlags added.

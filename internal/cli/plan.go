@@ -2,22 +2,16 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/haystacknetworks/aci-sync/internal/aci"
-	"github.com/haystacknetworks/aci-sync/internal/apic"
 	"github.com/haystacknetworks/aci-sync/internal/controller"
-	"github.com/haystacknetworks/aci-sync/internal/kube"
 )
 
 func newPlan(stderr io.Writer) *cobra.Command {
@@ -35,18 +29,13 @@ could not be read; the rest is printed all the same.
 ` + environmentHelp,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := readTwins(cmd.Flags()); err != nil {
-				return err
-			}
-			s, err := c.check(stderr)
-			if err != nil {
-				return err
-			}
-			print, err := printerFor(output)
-			if err != nil {
-				return err
-			}
-			return runPlan(cmd.Context(), c, s, print, cmd.OutOrStdout())
+			return withConfig(cmd, &c, stderr, func(ctx context.Context, s settings) error {
+				print, err := printerFor(output)
+				if err != nil {
+					return err
+				}
+				return runPlan(ctx, c, s, print, cmd.OutOrStdout())
+			})
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
@@ -56,34 +45,20 @@ could not be read; the rest is printed all the same.
 }
 
 func runPlan(ctx context.Context, c config, s settings, print printer, out io.Writer) error {
-	frameworkLog(s)
-	cfg, err := kubeConfig(c.kubeconfig, c.context)
+	at, err := open(ctx, c, s)
 	if err != nil {
 		return err
 	}
-	cfg = kube.ReadOnly(cfg)
-	if s.owner == "" {
-		reader, err := client.New(cfg, client.Options{})
-		if err != nil {
-			return fmt.Errorf("set up for the cluster at %s: %w", cfg.Host, err)
-		}
-		if s.owner, err = kube.ClusterID(ctx, reader); err != nil {
-			return err
-		}
-	}
-	s.policy.Owner = s.owner
-	s.apic.Gate, s.apic.ReadOnce = apic.ReadOnly, true
-	fabric, err := apic.New(s.members, s.username, s.apic)
+	var preview controller.Preview
+	err = at.look(ctx, func(ctx context.Context, loop *controller.Controller) error {
+		var err error
+		preview, err = loop.Plan(ctx)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	preview, err := look(ctx, fabric, controller.New(fabric, nil, silent{}, controller.Options{
-		Desired: s.desired, Policy: s.policy, Logger: slog.New(s.log),
-	}), func(ctx context.Context, loop *controller.Controller) error { return kube.Look(ctx, cfg, loop) })
-	if err != nil {
-		return err
-	}
-	if err := print(out, s.owner, preview); err != nil {
+	if err := print(out, at.settings.owner, preview); err != nil {
 		return err
 	}
 	switch {
@@ -93,29 +68,6 @@ func runPlan(ctx context.Context, c config, s settings, print printer, out io.Wr
 		return errPending
 	}
 	return nil
-}
-
-// look lets loop see the cluster and the fabric once.
-func look(
-	ctx context.Context, fabric *apic.Client, loop *controller.Controller,
-	cluster func(context.Context, *controller.Controller) error,
-) (controller.Preview, error) {
-	session, logout := context.WithCancel(context.WithoutCancel(ctx))
-	defer logout()
-	var closing errgroup.Group
-	closing.Go(func() error { return fabric.Run(session) })
-
-	var preview controller.Preview
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return cluster(ctx, loop) })
-	g.Go(func() error {
-		var err error
-		preview, err = loop.Plan(ctx)
-		return err
-	})
-	err := g.Wait()
-	logout()
-	return preview, errors.Join(err, closing.Wait())
 }
 
 // unread is the error for what the APIC does not show, in one line.

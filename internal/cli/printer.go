@@ -73,6 +73,12 @@ func printText(w io.Writer, _ aci.Owner, p controller.Preview) error {
 			fmt.Fprintf(&b, "  %s: %s\n", e, p.Kept[e])
 		}
 	}
+	if len(p.Held) > 0 {
+		section("Held back, because nothing explains why nobody claims it; aci-sync prune shows and deletes it:")
+		for _, d := range p.Held {
+			fmt.Fprintf(&b, "  %s\n", d)
+		}
+	}
 	switch n := counts(p); {
 	case len(p.Changes) > 0:
 		requests := "requests"
@@ -119,6 +125,7 @@ type (
 		Complete bool          `json:"complete"` // false: something could not be read, and nothing is planned there
 		Changes  []changeJSON  `json:"changes"`
 		Problems []problemJSON `json:"problems"`
+		Held     []aci.DN      `json:"held"`   // deletions that wait for aci-sync prune
 		Kept     []keptJSON    `json:"kept"`   // EPGs that stay although no workload names them
 		Unread   []unreadJSON  `json:"unread"` // L3Outs that the APIC does not show
 		Summary  summaryJSON   `json:"summary"`
@@ -172,7 +179,7 @@ func printJSON(w io.Writer, cluster aci.Owner, p controller.Preview) error {
 	n := counts(p)
 	out := planJSON{
 		Cluster: cluster, Complete: len(p.Unread) == 0,
-		Changes: []changeJSON{}, Problems: []problemJSON{}, Kept: []keptJSON{}, Unread: []unreadJSON{},
+		Changes: []changeJSON{}, Problems: []problemJSON{}, Held: append([]aci.DN{}, p.Held...), Kept: []keptJSON{}, Unread: []unreadJSON{},
 		Summary: summaryJSON{n[plan.Create], n[plan.Update], n[plan.Delete], p.Posts},
 	}
 	for _, ch := range p.Changes {

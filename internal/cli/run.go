@@ -19,19 +19,25 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/haystacknetworks/aci-sync/internal/aci"
 	"github.com/haystacknetworks/aci-sync/internal/apic"
 	"github.com/haystacknetworks/aci-sync/internal/controller"
 	"github.com/haystacknetworks/aci-sync/internal/desired"
 	"github.com/haystacknetworks/aci-sync/internal/kube"
 )
 
-// shutdownTimeout is how long the parts have to end after SIGTERM; 5 s are promised in all.
-const shutdownTimeout = 4 * time.Second
+// shutdownTimeout is how long the parts have to end after SIGTERM, and releaseTimeout how long it
+// may take to give up the lease afterwards; 5 s are promised in all.
+const (
+	shutdownTimeout = 4 * time.Second
+	releaseTimeout  = time.Second
+)
 
 func newRun(stderr io.Writer) *cobra.Command {
 	var c config
@@ -89,7 +95,14 @@ func run(ctx context.Context, c config, s settings) error {
 		log.Info("dry run: nothing is written, neither to the APIC nor to Kubernetes")
 		cfg, s.apic.Gate, c.leaderElect = kube.ReadOnly(cfg), apic.ReadOnly, false
 	}
-	mgr, err := newManager(cfg, c, theirs)
+	var lease *kube.Lease
+	if c.leaderElect {
+		if lease, err = kube.NewLease(cfg, c.leaderNamespace); err != nil {
+			return err
+		}
+		s.apic.Gate = lease.MayWrite
+	}
+	mgr, err := newManager(cfg, c, lease, theirs)
 	if err != nil {
 		return err
 	}
@@ -101,7 +114,7 @@ func run(ctx context.Context, c config, s settings) error {
 	s.policy.Owner = s.owner
 
 	s.apic.OnRequest = countRequests(ctrlmetrics.Registry)
-	client, err := apic.New(s.members, s.username, s.apic)
+	fabric, err := apic.New(s.members, s.username, s.apic)
 	if err != nil {
 		return err
 	}
@@ -109,19 +122,31 @@ func run(ctx context.Context, c config, s settings) error {
 	if err != nil {
 		return err
 	}
-	var writer controller.Writer = client
-	var cluster controller.Cluster = notes
+	recorder, err := recorderFor(ctx, log, mgr.GetAPIReader(), s.owner, inCluster(cfg))
+	if err != nil {
+		return err
+	}
+	var writer controller.Writer = fabric
+	var cluster controller.Cluster = struct {
+		*kube.Notes
+		*kube.Records
+	}{notes, kube.NewRecords(mgr.GetClient(), s.owner)}
 	if c.dryRun {
 		writer, cluster = nil, silent{}
 	}
-	loop := controller.New(client, writer, cluster, controller.Options{
-		Desired: s.desired, Policy: s.policy, ResyncInterval: c.resyncInterval,
+	loop := controller.New(fabric, writer, cluster, controller.Options{
+		Desired: s.desired, Policy: s.policy, Records: recorder != "", ResyncInterval: c.resyncInterval,
 		Logger: log, Metrics: ctrlmetrics.Registry,
 	})
-	var synced atomic.Bool
+	if lease != nil {
+		if err := mgr.Add(leader(lease.Run)); err != nil {
+			return err
+		}
+	}
+	var synced, finished atomic.Bool
 	if err := errors.Join(
 		mgr.Add(follower(func(ctx context.Context) error {
-			err := kube.Watch(ctx, mgr.GetCache(), loop)
+			err := kube.Watch(ctx, mgr.GetCache(), loop, recorder)
 			if ctx.Err() != nil {
 				return nil //nolint:nilerr // told to end before the caches were synced
 			}
@@ -133,7 +158,11 @@ func run(ctx context.Context, c config, s settings) error {
 			return nil
 		})),
 		mgr.Add(follower(notes.Run)),
-		mgr.Add(leader(func(ctx context.Context) error { return lead(ctx, log, client, loop) })),
+		mgr.Add(leader(func(ctx context.Context) error {
+			err := lead(ctx, log, fabric, loop)
+			finished.Store(true)
+			return err
+		})),
 		mgr.AddHealthzCheck("alive", healthz.Ping),
 		mgr.AddReadyzCheck("caches", func(*http.Request) error {
 			if !synced.Load() {
@@ -145,11 +174,33 @@ func run(ctx context.Context, c config, s settings) error {
 		return err
 	}
 	log.Info("starting", "version", versionLine(), "cluster", s.owner, "apic", s.members[0].Host)
-	if err := mgr.Start(ctx); err != nil {
-		return err
+	err = mgr.Start(ctx)
+	if lease != nil {
+		if why := lease.Lost(); err != nil && why != nil && !errors.Is(err, why) {
+			err = fmt.Errorf("%w: %w", err, why)
+		}
+		if finished.Load() {
+			stepDown(ctx, log, lease, fabric.Settled())
+		}
 	}
-	log.Info("stopped")
-	return nil
+	if err == nil {
+		log.Info("stopped")
+	}
+	return err
+}
+
+// stepDown gives the lease up, after the last write. While the APIC may yet carry one out, nobody
+// else may write: then the lease is left to run out.
+func stepDown(ctx context.Context, log *slog.Logger, lease *kube.Lease, settled bool) {
+	if !settled {
+		log.Warn("a write was left without an answer: the lease runs out by itself, so that nobody else writes yet")
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	defer cancel()
+	if err := lease.Release(ctx); err != nil {
+		log.Warn("the lease runs out by itself", "err", err)
+	}
 }
 
 // frameworkLog passes on what the libraries have to say. At Info that is of no use to users of
@@ -171,14 +222,49 @@ type silent struct{}
 // Note tells nobody.
 func (silent) Note(desired.Ref, bool, string, string) {}
 
+// Record writes nothing.
+func (silent) Record(context.Context, desired.Record, desired.Status) error { return nil }
+
+// Forget deletes nothing.
+func (silent) Forget(context.Context, aci.ExtEPG) error { return nil }
+
+// Answer tells nobody.
+func (silent) Answer(context.Context, aci.ExtEPG, string) error { return nil }
+
+// installCRD is the command that installs or updates what a cluster needs to keep records.
+const installCRD = "aci-sync crds | kubectl apply --server-side -f -"
+
+// recorderFor is as whom records are kept: owner, or nobody when the cluster cannot keep them. In a
+// cluster it must, and nowhere may it hold a definition that is older than this program.
+func recorderFor(ctx context.Context, log *slog.Logger, c client.Reader, owner aci.Owner, inCluster bool) (aci.Owner, error) {
+	switch err := kube.CheckCRD(ctx, c); {
+	case err == nil:
+		return owner, nil
+	case errors.Is(err, kube.ErrOldCRD):
+		return "", fmt.Errorf("%w; update it with: %s", err, installCRD)
+	case errors.Is(err, kube.ErrNoCRD) && inCluster:
+		return "", fmt.Errorf("%w; install it with: %s", err, installCRD)
+	case inCluster:
+		return "", err
+	default:
+		log.Warn("without ExternalEPG objects nothing is remembered across a restart", "err", err, "action", installCRD)
+		return "", nil
+	}
+}
+
+// inCluster reports whether cfg is that of a Pod's ServiceAccount.
+func inCluster(cfg *rest.Config) bool {
+	return cfg.BearerTokenFile == "/var/run/secrets/kubernetes.io/serviceaccount/token"
+}
+
 // lead talks to the APIC and writes, until ctx ends; then the write in hand is finished before
 // the session ends.
-func lead(ctx context.Context, log *slog.Logger, client *apic.Client, loop *controller.Controller) error {
+func lead(ctx context.Context, log *slog.Logger, fabric *apic.Client, loop *controller.Controller) error {
 	log.Info("leading")
 	session, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	var g errgroup.Group
-	g.Go(func() error { return client.Run(session) })
+	g.Go(func() error { return fabric.Run(session) })
 	err := loop.Run(ctx)
 	end()
 	return errors.Join(err, g.Wait())
@@ -195,23 +281,25 @@ func (leader) NeedLeaderElection() bool            { return true }
 func (f follower) Start(ctx context.Context) error { return f(ctx) }
 func (follower) NeedLeaderElection() bool          { return false }
 
-func newManager(cfg *rest.Config, c config, log logr.Logger) (manager.Manager, error) {
+// newManager makes what runs the parts; lease is nil where nobody is elected.
+func newManager(cfg *rest.Config, c config, lease *kube.Lease, log logr.Logger) (manager.Manager, error) {
 	scheme, err := kube.Scheme()
 	if err != nil {
 		return nil, err
 	}
-	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
-		Scheme:                        scheme,
-		Cache:                         kube.CacheOptions(),
-		Logger:                        log,
-		LeaderElection:                c.leaderElect,
-		LeaderElectionID:              "aci-sync",
-		LeaderElectionNamespace:       c.leaderNamespace,
-		LeaderElectionReleaseOnCancel: true,
-		Metrics:                       metricsserver.Options{BindAddress: c.metricsAddress},
-		HealthProbeBindAddress:        c.probeAddress,
-		GracefulShutdownTimeout:       new(shutdownTimeout),
-	})
+	o := ctrl.Options{
+		Scheme:                  scheme,
+		Cache:                   kube.CacheOptions(),
+		Logger:                  log,
+		Metrics:                 metricsserver.Options{BindAddress: c.metricsAddress},
+		HealthProbeBindAddress:  c.probeAddress,
+		GracefulShutdownTimeout: new(shutdownTimeout),
+	}
+	if lease != nil {
+		o.LeaderElection, o.LeaderElectionResourceLockInterface = true, lease
+		o.LeaseDuration, o.RenewDeadline, o.RetryPeriod = new(kube.LeaseDuration), new(kube.RenewDeadline), new(kube.RetryPeriod)
+	}
+	mgr, err := ctrl.NewManager(cfg, o)
 	if err != nil {
 		return nil, fmt.Errorf("set up for the cluster at %s: %w", cfg.Host, err)
 	}

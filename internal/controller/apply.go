@@ -259,7 +259,7 @@ func (c *Controller) expect(key aci.DN, p plan.Post, since time.Time) *batch {
 	whole := false
 	for _, ch := range p.Changes {
 		whole = whole || !ch.Place.Prefix.IsValid()
-		if ch.Mark && ch.Action == plan.Update {
+		if ch.Mark && ch.Action == plan.Update && len(ch.Attrs) == 0 {
 			continue // tags may not be announced: they are read
 		}
 		c.have.Expect(ch.DN, ch.Status(), ch.Attrs)

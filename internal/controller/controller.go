@@ -33,6 +33,8 @@ type APIC interface {
 	PauseTags(ctx context.Context, l aci.L3Out) ([]aci.DN, error)
 	// Marks returns the DNs of all objects that bear a mark of o, fabric-wide.
 	Marks(ctx context.Context, o aci.Owner) ([]aci.DN, error)
+	// Faults returns the faults on leafs about external EPGs, fabric-wide.
+	Faults(ctx context.Context) ([]aci.MO, error)
 	// Forget ends the subscription to l.
 	Forget(l aci.L3Out)
 	// Login returns what the APIC said of itself and of the user at the newest login; false before
@@ -54,12 +56,20 @@ type Writer interface {
 type Cluster interface {
 	// Note records a Kubernetes Event on an object; it does not block.
 	Note(to desired.Ref, warning bool, reason, message string)
+	// Record writes what is to be remembered of an external EPG and how things stand there, where
+	// that differs from what the cluster holds. It does not retry. One call at a time.
+	Record(ctx context.Context, rec desired.Record, st desired.Status) error
+	// Forget deletes the record of e. One call at a time.
+	Forget(ctx context.Context, e aci.ExtEPG) error
+	// Answer replaces what a person approved in the record of e by what became of it.
+	Answer(ctx context.Context, e aci.ExtEPG, answer string) error
 }
 
 // Options of a Controller.
 type Options struct {
 	Desired        desired.Options
 	Policy         plan.Policy
+	Records        bool          // the cluster keeps records
 	ResyncInterval time.Duration // between full reads of an L3Out, jittered by a tenth; 0 means 10 minutes
 	Workers        int           // VRFs worked on at a time; 0 means 4
 	Logger         *slog.Logger
@@ -79,26 +89,32 @@ type Controller struct {
 	syncing sync.Once
 	rights  chan struct{} // holds one token when the user may have got more rights
 
-	mu       sync.Mutex // guards the fields below, and opts.Policy.APIC
-	want     *desired.State
-	have     *observed.State
-	queue    workqueue.TypedDelayingInterface[aci.DN] // keys are domains; nil before Run
-	running  bool                                     // Run has read what there is; before that nothing is decided
-	silent   bool                                     // problems are returned by Plan, not told
-	watches  map[aci.L3Out]*watch
-	domains  map[aci.DN]*domain
-	batches  map[*batch]struct{} // POSTs whose events are to come
-	awaits   map[aci.DN]*batch   // object -> the last of them that concerns it
-	refused  map[aci.Place]*refusal
-	fights   map[aci.Place]*fight    // what was put back lately
-	later    map[aci.Place]time.Time // what could not be decided -> when it is looked at again
-	would    map[aci.Place]string    // in a dry run: the change that would be made, as it was told
-	kept     map[aci.ExtEPG]string   // EPGs that stay although nobody names them -> why
-	problems map[origin][]desired.Problem
-	shown    map[shown]int // problem -> origins that have it
-	login    aci.Login     // the newest that was taken in
-	heeded   bool          // there was one
-	blind    bool          // marked objects may not be looked for
+	mu        sync.Mutex // guards the fields below, and what changes of opts.Policy
+	want      *desired.State
+	have      *observed.State
+	queue     workqueue.TypedDelayingInterface[aci.DN] // keys are domains; nil before Run
+	running   bool                                     // Run has read what there is; before that nothing is decided
+	silent    bool                                     // problems are returned by Plan, not told
+	watches   map[aci.L3Out]*watch
+	domains   map[aci.DN]*domain
+	batches   map[*batch]struct{} // POSTs whose events are to come
+	awaits    map[aci.DN]*batch   // object -> the last of them that concerns it
+	refused   map[aci.Place]*refusal
+	fights    map[aci.Place]*fight                // what was put back lately
+	approvals map[aci.ExtEPG]*approval            // being carried out
+	turned    chan struct{}                       // gets a token when something may have changed; nil unless somebody waits
+	held      map[aci.ExtEPG]map[aci.DN]aci.Place // deletions that wait for a person
+	later     map[aci.Place]time.Time             // what could not be decided -> when it is looked at again
+	would     map[aci.Place]string                // in a dry run: the change that would be made, as it was told
+	kept      map[aci.ExtEPG]string               // EPGs that stay although nobody names them -> why
+	problems  map[origin][]desired.Problem
+	origins   map[desired.Ref]map[origin]struct{} // workload -> where its problems come from
+	shown     map[shown]int                       // problem -> origins that have it
+	records   records
+	login     aci.Login // the newest that was taken in
+	heeded    bool      // there was one
+	blind     bool      // marked objects may not be looked for
+	faultless bool      // faults on leafs cannot be read, and it was said
 }
 
 // watch is an L3Out that is read and subscribed to.
@@ -128,21 +144,25 @@ func New(apic APIC, writer Writer, cluster Cluster, o Options) *Controller {
 	}
 	c := &Controller{
 		apic: apic, writer: writer, cluster: cluster, opts: o, log: o.Logger, metrics: newMetrics(o.Metrics),
-		synced:   make(chan struct{}),
-		rights:   make(chan struct{}, 1),
-		want:     desired.NewState(o.Desired),
-		have:     observed.NewState(o.Policy.Owner),
-		watches:  map[aci.L3Out]*watch{},
-		domains:  map[aci.DN]*domain{},
-		batches:  map[*batch]struct{}{},
-		awaits:   map[aci.DN]*batch{},
-		refused:  map[aci.Place]*refusal{},
-		fights:   map[aci.Place]*fight{},
-		later:    map[aci.Place]time.Time{},
-		would:    map[aci.Place]string{},
-		kept:     map[aci.ExtEPG]string{},
-		problems: map[origin][]desired.Problem{},
-		shown:    map[shown]int{},
+		rights:    make(chan struct{}, 1),
+		synced:    make(chan struct{}),
+		want:      desired.NewState(o.Desired),
+		have:      observed.NewState(o.Policy.Owner),
+		watches:   map[aci.L3Out]*watch{},
+		domains:   map[aci.DN]*domain{},
+		batches:   map[*batch]struct{}{},
+		awaits:    map[aci.DN]*batch{},
+		refused:   map[aci.Place]*refusal{},
+		fights:    map[aci.Place]*fight{},
+		approvals: map[aci.ExtEPG]*approval{},
+		held:      map[aci.ExtEPG]map[aci.DN]aci.Place{},
+		later:     map[aci.Place]time.Time{},
+		would:     map[aci.Place]string{},
+		kept:      map[aci.ExtEPG]string{},
+		problems:  map[origin][]desired.Problem{},
+		origins:   map[desired.Ref]map[origin]struct{}{},
+		shown:     map[shown]int{},
+		records:   newRecords(),
 	}
 	return c
 }
@@ -152,22 +172,41 @@ func New(apic APIC, writer Writer, cluster Cluster, o Options) *Controller {
 func (c *Controller) Fold(r desired.Ref, obj metav1.Object) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.folded(r, func() desired.Touched { return c.want.Fold(r, obj) })
+}
+
+// Missed takes in that the object r is gone although nobody saw it go. Otherwise as Fold.
+func (c *Controller) Missed(r desired.Ref) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.folded(r, func() desired.Touched { return c.want.Missed(r) })
+}
+
+// folded schedules what follows from a fold of r.
+func (c *Controller) folded(r desired.Ref, fold func() desired.Touched) {
 	before, named := c.want.Target(r)
-	t := c.want.Fold(r, obj)
-	if !c.running {
-		return // Run begins with everything
-	}
-	c.mark(t.Places)
-	for _, w := range t.Workloads {
-		c.tell(origin{workload: w}, c.want.Problems(w))
-	}
-	if after, names := c.want.Target(r); before != after {
+	c.touched(fold())
+	if after, names := c.want.Target(r); c.running && before != after {
 		// The EPG may be others' too, and have problems: one workload less or more to tell.
 		if named {
 			c.dirty(before, aci.Place{ExtEPG: before})
 		}
 		if names {
 			c.dirty(after, aci.Place{ExtEPG: after})
+		}
+	}
+}
+
+// touched schedules what follows from a fold of the cluster. Run begins with everything.
+func (c *Controller) touched(t desired.Touched) {
+	if !c.running {
+		return
+	}
+	c.mark(t.Places)
+	for _, w := range t.Workloads {
+		c.tell(origin{workload: w}, c.want.Problems(w))
+		if e, ok := c.want.Target(w); ok {
+			c.recordLater(e)
 		}
 	}
 }
@@ -181,8 +220,15 @@ func (c *Controller) Run(ctx context.Context) error {
 	queue := workqueue.NewTypedDelayingQueue[aci.DN]()
 	c.mu.Lock()
 	c.queue = queue
+	if c.keeps() {
+		c.records.queue = workqueue.NewTypedRateLimitingQueue(
+			workqueue.NewTypedItemExponentialFailureRateLimiter[aci.ExtEPG](500*time.Millisecond, time.Minute))
+	}
 	c.mu.Unlock()
 	g, ctx := errgroup.WithContext(ctx)
+	if c.keeps() {
+		g.Go(func() error { c.keepRecords(ctx); return nil })
+	}
 	g.Go(func() error { return c.listen(ctx) })
 	g.Go(func() error {
 		if err := c.start(ctx); err != nil {
@@ -198,6 +244,9 @@ func (c *Controller) Run(ctx context.Context) error {
 	g.Go(func() error {
 		<-ctx.Done()
 		queue.ShutDown()
+		if c.keeps() {
+			c.records.queue.ShutDown()
+		}
 		return nil
 	})
 	return g.Wait()
@@ -299,6 +348,7 @@ func (c *Controller) start(ctx context.Context) error {
 	for l := range c.watches {
 		c.queue.Add(c.have.Domain(l)) // also where nothing is dirty the next read must come
 	}
+	c.progress()
 	c.log.Info("in control", "sub", len(c.watches), "subnets", c.have.Owned())
 	return nil
 }
@@ -312,6 +362,12 @@ func (c *Controller) watchNamed(known bool) []aci.L3Out {
 		c.watch(e.L3Out)
 		c.watches[e.L3Out].holds = c.watches[e.L3Out].holds || !known
 	}
+	for e, rec := range c.records.there {
+		c.watch(e.L3Out)
+		// Its mark may be gone, and be found by reading it only.
+		w := c.watches[e.L3Out]
+		w.holds = w.holds || rec.Managed != nil && *rec.Managed
+	}
 	return slices.SortedFunc(maps.Keys(c.watches), aci.L3Out.Compare)
 }
 
@@ -320,6 +376,9 @@ func (c *Controller) begin() {
 	c.running = true
 	c.want.Begin()
 	c.mark([]aci.Place{{}})
+	for e := range c.records.there {
+		c.recordLater(e)
+	}
 	for _, w := range c.want.AllWorkloads() {
 		c.tell(origin{workload: w}, c.want.Problems(w))
 	}
@@ -396,16 +455,22 @@ func (c *Controller) findMarks(ctx context.Context) (bool, error) {
 func (c *Controller) watch(l aci.L3Out) {
 	if c.watches[l] == nil {
 		c.watches[l] = &watch{}
+		for e, rec := range c.records.there {
+			if e.L3Out == l {
+				c.remember(e, rec)
+			}
+		}
 		if c.running {
 			c.queue.Add(c.have.Domain(l))
 		}
 	}
 }
 
-// resync looks for marked objects fabric-wide once per interval, and when the user's rights
+// resync looks for marked objects and faults fabric-wide once per interval, and when the user's rights
 // changed; the L3Outs themselves are read again by their workers.
 func (c *Controller) resync(ctx context.Context) {
 	for {
+		c.findFaults(ctx)
 		t := time.NewTimer(c.jitter())
 		select {
 		case <-ctx.Done():
@@ -418,6 +483,22 @@ func (c *Controller) resync(ctx context.Context) {
 		if _, err := c.findMarks(ctx); err != nil && ctx.Err() == nil {
 			c.log.Warn("cannot look for marked objects, will try again", "err", err)
 		}
+	}
+}
+
+// findFaults reads what leafs say is wrong, and compares what that concerns.
+func (c *Controller) findFaults(ctx context.Context) {
+	faults, err := c.apic.Faults(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case err == nil:
+		c.mark(c.have.SetLeafFaults(faults))
+		c.faultless = false
+	case ctx.Err() != nil, c.faultless:
+	default:
+		c.faultless = true
+		c.log.Warn("cannot read faults on leafs: those that are not delegated to an external EPG are not told of", "err", err)
 	}
 }
 

@@ -38,7 +38,7 @@ func allocated(t *testing.T, epgs, subnets int) (perChange uint64) {
 		loop := controller.New(m, m, silent{}, controller.Options{
 			Desired: desired.Options{Expose: desired.Expose{Pods: true, Services: true}},
 			Policy:  plan.Policy{Owner: owner, Scope: aci.Scope{"import-security"}},
-			Logger:  slog.New(slog.DiscardHandler), ResyncInterval: time.Hour,
+			Logger:  slog.New(slog.DiscardHandler), ResyncInterval: time.Hour, Records: true,
 		})
 		for r, obj := range m.cluster {
 			loop.Fold(r, obj)
@@ -82,7 +82,10 @@ func allocated(t *testing.T, epgs, subnets int) (perChange uint64) {
 // silent is a Cluster without people.
 type silent struct{}
 
-func (silent) Note(desired.Ref, bool, string, string) {}
+func (silent) Note(desired.Ref, bool, string, string)                       {}
+func (silent) Record(context.Context, desired.Record, desired.Status) error { return nil }
+func (silent) Forget(context.Context, aci.ExtEPG) error                     { return nil }
+func (silent) Answer(context.Context, aci.ExtEPG, string) error             { return nil }
 
 // mirror is an APIC that does at once what it is told, and announces it. What it costs itself does
 // not depend on what it holds, unlike the simulator.
@@ -168,6 +171,8 @@ func (m *mirror) Updates() <-chan aci.Update { return m.updates }
 func (m *mirror) PauseTags(context.Context, aci.L3Out) ([]aci.DN, error) { return nil, nil }
 
 func (m *mirror) Forget(aci.L3Out) {}
+
+func (m *mirror) Faults(context.Context) ([]aci.MO, error) { return nil, nil }
 
 // Post announces the subnets of the body.
 func (m *mirror) Post(_ context.Context, under aci.DN, epg aci.MO) error {

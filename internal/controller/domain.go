@@ -112,6 +112,8 @@ func (c *Controller) dirtyIn(key aci.DN, p aci.Place) {
 	if !c.running {
 		return // Run begins with everything
 	}
+	c.recount(p)
+	c.recordLater(p.ExtEPG)
 	d := c.domain(key)
 	d.places[p] = struct{}{}
 	if !d.since.IsZero() {
@@ -177,7 +179,7 @@ func (c *Controller) prune(key aci.DN) {
 // left tells the desired side when nothing is at p, so that it forgets what it remembers for the
 // sake of a subnet there. In an L3Out that is not watched there is nothing of ours.
 func (c *Controller) left(p aci.Place) {
-	if p.Prefix.IsValid() && (c.watches[p.L3Out] == nil || c.have.Absent(p)) {
+	if c.watches[p.L3Out] == nil || c.have.Absent(p) {
 		c.mark(c.want.Left(p))
 	}
 }
@@ -211,6 +213,8 @@ func (c *Controller) arrived(dn aci.DN) {
 	delete(c.awaits, dn)
 	if delete(b.waits, dn); len(b.waits) == 0 {
 		c.metrics.converged(time.Since(b.since))
+		c.records.synced[b.epg] = time.Now()
+		c.recordLater(b.epg)
 		c.finish(b)
 	}
 }

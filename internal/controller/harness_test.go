@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -43,15 +44,16 @@ var vrfs = map[string]string{"a": "v", "b": "v", "c": "w"}
 
 // options of a world. The zero value works.
 type options struct {
-	sim      apicsim.Options
-	policy   func(*plan.Policy)
-	resync   time.Duration
-	password string            // of the controller's user; "" is the right one
-	vrfs     map[string]string // instead of vrfs
-	stopped  bool              // the test calls run itself
-	dry      bool              // the controller has no writer
-	silent   bool              // logins do not tell what the user may read
-	metrics  prometheus.Registerer
+	sim        apicsim.Options
+	policy     func(*plan.Policy)
+	resync     time.Duration
+	password   string            // of the controller's user; "" is the right one
+	vrfs       map[string]string // instead of vrfs
+	stopped    bool              // the test calls run itself
+	dry        bool              // the controller has no writer
+	silent     bool              // logins do not tell what the user may read
+	unrecorded bool              // records are not kept
+	metrics    prometheus.Registerer
 }
 
 // world is a fabric, a cluster and a controller between them. It lives in a bubble.
@@ -70,14 +72,18 @@ type world struct {
 
 	mu sync.Mutex
 	// mu guards the fields below.
-	log    bytes.Buffer
-	told   []string          // "Reason Kind ns/name", in order
-	flying map[string]int    // VRF -> POSTs being answered
-	most   int               // POSTs that were answered at the same time
-	first  func()            // run once, before the next POST is carried out
-	late   time.Duration     // until the answer to a POST that was carried out
-	deny   map[string]string // part of a body -> what the APIC says to refuse it
-	broken []string          // laws that were
+	log      bytes.Buffer
+	told     []string // "Reason Kind ns/name", in order
+	records  map[aci.ExtEPG]desired.Record
+	statuses map[aci.ExtEPG]desired.Status
+	answers  []string
+	recorded int               // how often a record was written
+	flying   map[string]int    // VRF -> POSTs being answered
+	most     int               // POSTs that were answered at the same time
+	first    func()            // run once, before the next POST is carried out
+	late     time.Duration     // until the answer to a POST that was carried out
+	deny     map[string]string // part of a body -> what the APIC says to refuse it
+	broken   []string          // laws that were
 }
 
 // bubble runs f with a fake clock, after the controller has taken control of an empty cluster.
@@ -90,7 +96,10 @@ func bubble(t *testing.T, o options, f func(w *world)) {
 // start makes the world; it ends with the test.
 func start(t *testing.T, o options) *world {
 	t.Helper()
-	w := &world{t: t, opts: o, objects: map[desired.Ref]metav1.Object{}, flying: map[string]int{}}
+	w := &world{
+		t: t, opts: o, objects: map[desired.Ref]metav1.Object{}, flying: map[string]int{},
+		records: map[aci.ExtEPG]desired.Record{}, statuses: map[aci.ExtEPG]desired.Status{},
+	}
 	if w.opts.vrfs == nil {
 		w.opts.vrfs = vrfs
 	}
@@ -132,6 +141,14 @@ func start(t *testing.T, o options) *world {
 	return w
 }
 
+// vrf is the VRF of l; an L3Out that a test made itself has one of its own.
+func (w *world) vrf(l aci.L3Out) string {
+	if vrf, ok := w.opts.vrfs[l.Name]; ok {
+		return vrf
+	}
+	return string(l.DN())
+}
+
 // serve lets the simulator answer and watches over two laws: one writer per VRF, and no
 // address of ours in two EPGs of a VRF.
 func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
@@ -147,7 +164,7 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 		w.sim.ServeHTTP(rw, r)
 		return
 	}
-	vrf := w.opts.vrfs[l.Name]
+	vrf := w.vrf(l)
 	w.mu.Lock()
 	if w.flying[vrf]++; w.flying[vrf] > 1 {
 		w.broken = append(w.broken, "two POSTs at a time to VRF "+vrf)
@@ -214,9 +231,9 @@ func (w *world) checkUnique() {
 		if !ok || !isSubnet || !strings.Contains(mark, `value="`+string(owner)+` `) {
 			continue
 		}
-		key := w.opts.vrfs[e.L3Out.Name] + " " + ip
+		key := w.vrf(e.L3Out) + " " + ip
 		if other, twice := at[key]; twice {
-			w.broken = append(w.broken, fmt.Sprintf("%s of VRF %s is in %s and %s at %s", ip, w.opts.vrfs[e.L3Out.Name], other, e, clock()))
+			w.broken = append(w.broken, fmt.Sprintf("%s of VRF %s is in %s and %s at %s", ip, w.vrf(e.L3Out), other, e, clock()))
 		}
 		at[key] = e
 	}
@@ -225,6 +242,7 @@ func (w *world) checkUnique() {
 // run starts a client and a controller that is told of all that the cluster holds.
 func (w *world) run() {
 	w.connect()
+	w.remind(w.loop)
 	for _, r := range slices.SortedFunc(maps.Keys(w.objects), desired.Ref.Compare) {
 		w.loop.Fold(r, w.objects[r])
 	}
@@ -252,9 +270,17 @@ func (w *world) build(once bool) (*apic.Client, *controller.Controller) {
 	}
 	loop := controller.New(client, writer, w, controller.Options{
 		Desired: desired.Options{Expose: desired.Expose{Pods: true, Services: true}},
-		Policy:  policy, ResyncInterval: w.opts.resync, Logger: log, Metrics: w.opts.metrics,
+		Records: !w.opts.unrecorded, Policy: policy, ResyncInterval: w.opts.resync, Logger: log, Metrics: w.opts.metrics,
 	})
 	return client, loop
+}
+
+// remind tells a controller of all records.
+func (w *world) remind(loop *controller.Controller) {
+	for _, e := range slices.SortedFunc(maps.Keys(w.records), aci.ExtEPG.Compare) {
+		rec := w.records[e]
+		loop.Recorded(e, &rec)
+	}
 }
 
 // connect is run without a word of the cluster.
@@ -296,6 +322,7 @@ func (w *world) preview() (controller.Preview, error) {
 			w.t.Errorf("client: %v", err)
 		}
 	}()
+	w.remind(loop)
 	for _, r := range slices.SortedFunc(maps.Keys(w.objects), desired.Ref.Compare) {
 		loop.Fold(r, w.objects[r])
 	}
@@ -333,6 +360,80 @@ func (w *world) Note(to desired.Ref, _ bool, reason, _ string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.told = append(w.told, reason+" "+to.Name)
+}
+
+// Record keeps a record as the cluster does, and tells of it.
+func (w *world) Record(_ context.Context, rec desired.Record, st desired.Status) error {
+	w.mu.Lock()
+	was, had := w.records[rec.EPG]
+	rec.Approved = was.Approved
+	if !had || !was.Equal(rec) || !reflect.DeepEqual(w.statuses[rec.EPG], st) {
+		w.recorded++
+	}
+	w.records[rec.EPG], w.statuses[rec.EPG] = rec, st
+	w.mu.Unlock()
+	if !had || !was.Equal(rec) {
+		w.loop.Recorded(rec.EPG, &rec)
+	}
+	return nil
+}
+
+// Answer keeps what became of an approval.
+func (w *world) Answer(_ context.Context, e aci.ExtEPG, answer string) error {
+	w.mu.Lock()
+	w.answers = append(w.answers, answer)
+	rec := w.records[e]
+	rec.Approved = ""
+	w.records[e] = rec
+	w.mu.Unlock()
+	w.loop.Recorded(e, &rec)
+	return nil
+}
+
+// Forget deletes a record.
+func (w *world) Forget(_ context.Context, e aci.ExtEPG) error {
+	w.mu.Lock()
+	delete(w.records, e)
+	delete(w.statuses, e)
+	w.mu.Unlock()
+	w.loop.Recorded(e, nil)
+	return nil
+}
+
+// extEPG is that of a path such as "a/web".
+func extEPG(path string) aci.ExtEPG {
+	l3out, name, _ := strings.Cut(path, "/")
+	return aci.ExtEPG{L3Out: aci.L3Out{Tenant: "T", Name: l3out}, Name: name}
+}
+
+// record is that of an EPG such as "a/web" with its status, as lines.
+func (w *world) record(epg string) string {
+	e := extEPG(epg)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	rec, ok := w.records[e]
+	if !ok {
+		return "none"
+	}
+	var b strings.Builder
+	if rec.Managed != nil {
+		fmt.Fprintf(&b, "managed=%t ", *rec.Managed)
+	}
+	if rec.Owner != "" {
+		fmt.Fprintf(&b, "owner=%s ", rec.Owner)
+	}
+	if rec.Paused {
+		b.WriteString("paused ")
+	}
+	for _, m := range rec.Members {
+		b.WriteString(m.Ref.Name + " ")
+	}
+	st := w.statuses[e]
+	fmt.Fprintf(&b, "%d/%d %s", st.Present, st.Desired, st.Ready.Reason)
+	for _, q := range st.Problems {
+		b.WriteString(" " + q.Reason)
+	}
+	return b.String()
 }
 
 // notes are the Events since the last forget, as "Reason workload", without those of success.

@@ -227,12 +227,12 @@ func TestRightsThatComeAreUsedAtOnce(t *testing.T) {
 }
 
 func TestRightsThatGoLeaveWhatIsThere(t *testing.T) {
-	vrfs := map[string]string{"a": "v", "b": "v", "c": "w"}
-	bubble(t, options{vrfs: vrfs}, func(w *world) {
+	bubble(t, options{}, func(w *world) {
 		// U's L3Out is in a VRF of common, together with one of T.
 		w.hand("uni/tn-common", `{"fvCtx":{"attributes":{"name":"shared"}}}`)
 		w.hand("uni", strings.ReplaceAll(tenantU, `"tnFvCtxName":"v"`, `"tnFvCtxName":"shared"`))
 		w.hand("uni/tn-T", `{"l3extOut":{"attributes":{"name":"s"},"children":[{"l3extRsEctx":{"attributes":{"tnFvCtxName":"shared"}}}]}}`)
+		w.opts.vrfs = map[string]string{"a": "v", "b": "v", "c": "w", "u": "shared", "s": "shared"}
 		w.inU("moves", "u", "10.0.0.7", "10.0.0.8")
 		w.deploy("web", "a/web", "10.0.0.1")
 		w.sleep(2 * time.Second)

@@ -15,6 +15,7 @@ type metrics struct {
 	changes     *prometheus.CounterVec
 	problems    *prometheus.GaugeVec
 	completes   *prometheus.GaugeVec
+	orphans     prometheus.Gauge
 	lastReads   *prometheus.GaugeVec
 }
 
@@ -30,6 +31,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		problems: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "acisync_problems", Help: "Workloads with a problem that a person must see to, by reason.",
 		}, []string{"reason"}),
+		orphans: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "acisync_orphans_held", Help: "Deletions that wait for a person, because nothing explains them and they are many.",
+		}),
 		completes: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "acisync_observed_complete", Help: "1 when the L3Out was read whole and no event was lost since.",
 		}, []string{"l3out"}),
@@ -38,7 +42,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"l3out"}),
 	}
 	if r != nil {
-		r.MustRegister(m.convergence, m.changes, m.problems, m.completes, m.lastReads)
+		r.MustRegister(m.orphans, m.convergence, m.changes, m.problems, m.completes, m.lastReads)
 	}
 	return m
 }
@@ -51,6 +55,8 @@ func (m *metrics) change(a plan.Action) {
 }
 
 func (m *metrics) problem(reason string, n float64) { m.problems.WithLabelValues(reason).Add(n) }
+
+func (m *metrics) hold(n int) { m.orphans.Set(float64(n)) }
 
 func (m *metrics) complete(l aci.L3Out, yes bool) {
 	v := 0.0

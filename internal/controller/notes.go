@@ -77,6 +77,7 @@ func (c *Controller) report(domain aci.DN, places map[aci.Place]struct{}, p plan
 		}
 		if p.Kept[at.ExtEPG] == nil {
 			delete(c.kept, at.ExtEPG)
+			c.recordLater(at.ExtEPG)
 		}
 		if !c.want.Named(at.ExtEPG) && c.have.Complete(at.L3Out) {
 			c.have.Release(at.ExtEPG) // what it was does not matter to anybody
@@ -86,12 +87,14 @@ func (c *Controller) report(domain aci.DN, places map[aci.Place]struct{}, p plan
 	for o, list := range found {
 		c.tell(o, list)
 	}
+	c.hold(places, p.Held)
 	for _, e := range slices.SortedFunc(maps.Keys(p.Kept), aci.ExtEPG.Compare) {
 		why := strings.Join(p.Kept[e], ", ")
 		if c.kept[e] != why && !c.silent {
 			c.log.Warn("no workload names the external EPG any more, but it stays", "epg", e, "reason", why)
 		}
 		c.kept[e] = why
+		c.recordLater(e)
 	}
 }
 
@@ -132,6 +135,22 @@ func (c *Controller) tell(at origin, list []desired.Problem) {
 		delete(c.problems, at)
 	} else {
 		c.problems[at] = list
+	}
+	for _, q := range old {
+		if delete(c.origins[q.Ref], at); len(c.origins[q.Ref]) == 0 {
+			delete(c.origins, q.Ref)
+		}
+	}
+	for _, q := range list {
+		if c.origins[q.Ref] == nil {
+			c.origins[q.Ref] = map[origin]struct{}{}
+		}
+		c.origins[q.Ref][at] = struct{}{}
+	}
+	for _, q := range slices.Concat(old, list) {
+		if e, ok := c.want.Target(q.Ref); ok {
+			c.recordLater(e)
+		}
 	}
 }
 

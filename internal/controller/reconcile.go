@@ -74,12 +74,22 @@ func (c *Controller) turn(ctx context.Context, key aci.DN) time.Time {
 		return d.notBefore
 	}
 	d.failures, d.notBefore = 0, time.Time{}
+	c.settled(key)
+	c.progress()
 	c.tidy(key)
 	next := earlier(c.next(key), c.endFights(key, now))
 	if next.IsZero() {
 		delete(c.domains, key) // nothing is watched in it: its VRF is gone, or its L3Out has one now
 	}
 	return next
+}
+
+// progress tells who waits for it that something may have changed. Callers hold mu.
+func (c *Controller) progress() {
+	select {
+	case c.turned <- struct{}{}:
+	default: // nobody waits, or there is a token already
+	}
 }
 
 // Reconcile brings one domain to what is wanted, as far as what is known allows: it reads what
@@ -288,8 +298,12 @@ func (c *Controller) stalePauses(changes []plan.Change) []aci.L3Out {
 // places what they touch.
 func (c *Controller) readMore(ctx context.Context, dns []aci.DN, pauses []aci.L3Out, places map[aci.Place]struct{}) error {
 	touch := func(list []aci.Place) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		for _, p := range list {
 			places[p] = struct{}{}
+			c.recount(p)
+			c.recordLater(p.ExtEPG)
 		}
 	}
 	for _, e := range epgsOf(dns) {
@@ -316,11 +330,11 @@ func (c *Controller) readMore(ctx context.Context, dns []aci.DN, pauses []aci.L3
 		c.mu.Lock()
 		changed := c.have.SetPaused(l, paused)
 		c.mark(changed) // it may concern EPGs that are not there, and other domains
-		touch(changed)
 		if w := c.watches[l]; w != nil {
 			w.pauseAt = time.Now()
 		}
 		c.mu.Unlock()
+		touch(changed)
 	}
 	return nil
 }
@@ -402,7 +416,7 @@ func (c *Controller) readSubnets(ctx context.Context, dns []aci.DN) ([]aci.Place
 // tidy ends the watch on L3Outs of the domain in which nothing is wanted and nothing is ours.
 func (c *Controller) tidy(key aci.DN) {
 	for l, w := range c.watches {
-		if c.have.Domain(l) != key || !c.have.Complete(l) && !w.denied || c.want.NamedIn(l) || c.have.Marked(l) {
+		if c.have.Domain(l) != key || !c.have.Complete(l) && !w.denied || c.want.NamedIn(l) || c.have.Marked(l) || c.recorded(l) {
 			continue
 		}
 		c.apic.Forget(l)
@@ -410,6 +424,19 @@ func (c *Controller) tidy(key aci.DN) {
 		c.metrics.forget(l)
 		delete(c.watches, l)
 	}
+}
+
+// recorded reports whether the cluster still holds a record of an external EPG in l.
+func (c *Controller) recorded(l aci.L3Out) bool {
+	if !c.keeps() {
+		return false
+	}
+	for e := range c.records.there {
+		if e.L3Out == l {
+			return true
+		}
+	}
+	return false
 }
 
 // next is when the domain must be looked at again, zero for never.

@@ -46,6 +46,7 @@ type Preview struct {
 	Changes  []plan.Change // in the order in which they would be written
 	Posts    int           // requests that carry them
 	Problems []desired.Problem
+	Held     []aci.DN              // deletions that wait, because nothing explains them and they are many
 	Kept     map[aci.ExtEPG]string // EPGs that stay although no workload names them -> why
 	Unread   map[aci.L3Out]error   // what the APIC does not show: nothing is planned there
 }
@@ -54,24 +55,55 @@ type Preview struct {
 // or three are usual: a mark comes back, then what it is on is put right.
 const maxStages = 20
 
-// Plan looks once, as Run does at its start, and returns what Run would do until nothing is left
-// to do, if everything it posts succeeds and nothing else happens. It writes nothing, and takes
-// the place of Run. An error means that too little could be read to say anything.
-func (c *Controller) Plan(ctx context.Context) (Preview, error) {
+// Look reads once all that Run does at its start, and returns what the APIC does not show. An error
+// means that too little could be read to say anything.
+func (c *Controller) Look(ctx context.Context) (unread map[aci.L3Out]error, err error) {
 	select {
 	case <-ctx.Done():
-		return Preview{}, context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	case <-c.synced:
 	}
 	known, err := c.findMarks(ctx)
 	if err != nil {
-		return Preview{}, err
+		return nil, err
 	}
-	unread := c.readAll(ctx, c.watchNamed(known))
+	unread = c.readAll(ctx, c.watchNamed(known))
 	for _, l := range slices.SortedFunc(maps.Keys(unread), aci.L3Out.Compare) {
 		if !forGood(unread[l]) {
-			return Preview{}, unread[l]
+			return nil, unread[l]
 		}
+	}
+	return unread, nil
+}
+
+// Orphans are all that nobody claims, as Look found it, whether or not the guard holds it.
+func (c *Controller) Orphans() plan.Orphans {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return plan.FindUnclaimed(c.want, c.have, c.opts.Policy)
+}
+
+// Adoption is what of e can be adopted, as Look found it; false when e is not there.
+func (c *Controller) Adoption(e aci.ExtEPG, from plan.Source, epg bool) (plan.Adoption, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, exists := c.have.ExtEPG(e)
+	return plan.FindAdoption(c.want, c.have, c.opts.Policy, e, from, epg), exists
+}
+
+// Watch makes Look read the L3Out of e, also when nobody names it.
+func (c *Controller) Watch(e aci.ExtEPG) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.watch(e.L3Out)
+}
+
+// Plan looks once, and returns what Run would do until nothing is left to do, if everything it posts
+// succeeds and nothing else happens. It writes nothing, and takes the place of Run.
+func (c *Controller) Plan(ctx context.Context) (Preview, error) {
+	unread, err := c.Look(ctx)
+	if err != nil {
+		return Preview{}, err
 	}
 	after := &afterwards{APIC: c.apic, owner: c.opts.Policy.Owner}
 	c.apic = after
@@ -89,6 +121,10 @@ func (c *Controller) Plan(ctx context.Context) (Preview, error) {
 		}
 		if len(stage) == 0 {
 			preview.Problems, preview.Kept = c.found(), c.kept
+			for _, held := range c.held {
+				preview.Held = slices.AppendSeq(preview.Held, maps.Keys(held))
+			}
+			slices.Sort(preview.Held)
 			return preview, nil
 		}
 		preview.Posts += len(stage)

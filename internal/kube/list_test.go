@@ -118,7 +118,7 @@ func TestWatch_streams_the_initial_state(t *testing.T) {
 	s.somePods(t, 3)
 	var a asked
 	v := newView(s.ns)
-	if err := Watch(t.Context(), s.newCacheAs(t, s.asking(&a)), v); err != nil {
+	if err := Watch(t.Context(), s.newCacheAs(t, s.asking(&a)), v, ""); err != nil {
 		t.Fatal(err)
 	}
 	lists := a.seen()
@@ -164,7 +164,7 @@ func readsPages(t *testing.T, s server, limit string, o cache.Options, pods int)
 	t.Helper()
 	a := asked{cannotStream: true}
 	v := newView(s.ns)
-	if err := Watch(t.Context(), s.startCache(t, s.asking(&a), o), v); err != nil {
+	if err := Watch(t.Context(), s.startCache(t, s.asking(&a), o), v, ""); err != nil {
 		t.Fatal(err)
 	}
 	pages := map[string]int{}
@@ -205,7 +205,7 @@ func TestLists_that_expire_begin_anew(t *testing.T) {
 	s.somePods(t, 5)
 	a := asked{cannotStream: true, expire: 2}
 	v := newView(s.ns)
-	if err := Watch(t.Context(), s.startCache(t, s.asking(&a), inTwos()), v); err != nil {
+	if err := Watch(t.Context(), s.startCache(t, s.asking(&a), inTwos()), v, ""); err != nil {
 		t.Fatal(err)
 	}
 	if d := cmp.Diff(map[string]int{"Namespace": 1, "Pod": 5}, v.kinds()); d != "" {

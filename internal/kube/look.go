@@ -13,21 +13,26 @@ import (
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
+
+	"github.com/haystacknetworks/aci-sync/api/v1alpha1"
+	"github.com/haystacknetworks/aci-sync/internal/aci"
 )
 
 // Scheme knows the API groups that aci-sync speaks.
 func Scheme() (*runtime.Scheme, error) {
 	s := runtime.NewScheme()
-	if err := errors.Join(appsv1.AddToScheme(s), corev1.AddToScheme(s), coordinationv1.AddToScheme(s)); err != nil {
+	if err := errors.Join(
+		appsv1.AddToScheme(s), corev1.AddToScheme(s), coordinationv1.AddToScheme(s), v1alpha1.AddToScheme(s),
+	); err != nil {
 		return nil, err
 	}
 	metav1.AddToGroupVersion(s, metav1.Unversioned)
 	return s, nil
 }
 
-// Look feeds sink once with all that is there, calls Synced, and returns. It gives up at the first
+// Look feeds sink once with all that is there, calls Synced, and returns; owner as for Watch. It gives up at the first
 // list that the API server refuses or does not answer, instead of waiting for better times.
-func Look(ctx context.Context, cfg *rest.Config, sink Sink) error {
+func Look(ctx context.Context, cfg *rest.Config, sink Sink, owner aci.Owner) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	o := CacheOptions()
@@ -45,7 +50,7 @@ func Look(ctx context.Context, cfg *rest.Config, sink Sink) error {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- c.Start(ctx) }()
-	err = Watch(ctx, c, sink)
+	err = Watch(ctx, c, sink, owner)
 	if why := context.Cause(ctx); err != nil && why != nil {
 		err = why
 	}

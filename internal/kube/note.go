@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/tools/record"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/haystacknetworks/aci-sync/api/v1alpha1"
 	"github.com/haystacknetworks/aci-sync/internal/desired"
 )
 
@@ -58,10 +59,13 @@ func (n *Notes) Run(ctx context.Context) error {
 // maxNote is how long the message of an Event may be, in bytes.
 const maxNote = 1024
 
-// Note records an Event on the workload to; on one that is gone it records nothing. It does
+// Note records an Event on to, a workload or an ExternalEPG; on one that is gone it records nothing. It does
 // not block.
 func (n *Notes) Note(to desired.Ref, warning bool, reason, message string) {
-	obj, version := newWorkload(to.Kind)
+	obj, version := newObject(to.Kind)
+	if parts := strings.Split(to.Name, "/"); to.Kind == desired.KindExternalEPG && len(parts) == 3 {
+		to.Name = v1alpha1.Name(parts[0], parts[1], parts[2]) // see desired.RefOf
+	}
 	if obj == nil ||
 		n.objects.Get(context.Background(), types.NamespacedName{Namespace: to.Namespace, Name: to.Name}, obj) != nil {
 		return
@@ -79,5 +83,5 @@ func (n *Notes) Note(to desired.Ref, warning bool, reason, message string) {
 	if n.ended {
 		return
 	}
-	n.recorder.Event(regarding, kind, reason, strings.ToValidUTF8(message[:min(len(message), maxNote)], ""))
+	n.recorder.Event(regarding, kind, reason, cut(message, maxNote))
 }

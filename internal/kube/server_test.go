@@ -17,7 +17,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -26,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
+	"github.com/haystacknetworks/aci-sync/internal/aci"
 	"github.com/haystacknetworks/aci-sync/internal/desired"
 )
 
@@ -137,13 +137,10 @@ func (s server) startCache(t *testing.T, cfg *rest.Config, o cache.Options) cach
 	if err != nil {
 		t.Fatal(err)
 	}
-	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{appsv1.AddToScheme, corev1.AddToScheme} {
-		if err := add(scheme); err != nil {
-			t.Fatal(err)
-		}
+	scheme, err := Scheme()
+	if err != nil {
+		t.Fatal(err)
 	}
-	metav1.AddToGroupVersion(scheme, metav1.Unversioned)
 	o.Scheme, o.Mapper = scheme, mapper
 	c, err := cache.New(cfg, o)
 	if err != nil {
@@ -171,10 +168,12 @@ type view struct {
 	now    map[desired.Ref]metav1.Object
 	gone   map[desired.Ref]int
 	synced []int // how many objects were there at each call of Synced
+
+	records map[aci.ExtEPG]desired.Record
 }
 
 func newView(ns string) *view {
-	return &view{ns: ns, now: map[desired.Ref]metav1.Object{}, gone: map[desired.Ref]int{}}
+	return &view{ns: ns, now: map[desired.Ref]metav1.Object{}, gone: map[desired.Ref]int{}, records: map[aci.ExtEPG]desired.Record{}}
 }
 
 // Fold takes what concerns the namespace.
@@ -190,6 +189,23 @@ func (v *view) Fold(r desired.Ref, obj metav1.Object) {
 		return
 	}
 	v.now[r] = obj
+}
+
+// Missed is as good as gone here.
+func (v *view) Missed(r desired.Ref) { v.Fold(r, nil) }
+
+// Recorded takes what concerns the tenant that is named like the namespace.
+func (v *view) Recorded(e aci.ExtEPG, rec *desired.Record) {
+	if e.Tenant != v.ns {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if rec == nil {
+		delete(v.records, e)
+		return
+	}
+	v.records[e] = *rec
 }
 
 // Synced notes how much was there.
@@ -241,7 +257,7 @@ func TestWatch_tells_of_all_that_is_there_before_Synced_and_then_of_what_happens
 	})
 
 	v := newView(s.ns)
-	if err := Watch(t.Context(), s.newCache(t), v); err != nil {
+	if err := Watch(t.Context(), s.newCache(t), v, ""); err != nil {
 		t.Fatal(err)
 	}
 	all := map[string]int{"Namespace": 1, "Deployment": 1, "ReplicaSet": 1, "Pod": 2, "Service": 1}
@@ -315,7 +331,7 @@ func TestWatch_ends_with_its_context_when_the_caches_do_not_sync(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	v := newView(s.ns)
-	if err := Watch(ctx, s.newCacheAs(t, rest.AnonymousClientConfig(s.cfg)), v); err == nil || v.synced != nil {
+	if err := Watch(ctx, s.newCacheAs(t, rest.AnonymousClientConfig(s.cfg)), v, ""); err == nil || v.synced != nil {
 		t.Errorf("returned %v after %d calls of Synced, although nothing may be listed", err, len(v.synced))
 	}
 }
@@ -325,7 +341,7 @@ func TestLook_tells_of_all_that_is_there_and_returns(t *testing.T) {
 	s := newServer(t)
 	s.deployment(t, 0)
 	v := newView(s.ns)
-	if err := Look(t.Context(), ReadOnly(s.cfg), v); err != nil {
+	if err := Look(t.Context(), ReadOnly(s.cfg), v, ""); err != nil {
 		t.Fatal(err)
 	}
 	if v.has(desired.KindDeployment, "web") == nil || len(v.synced) != 1 {
@@ -340,7 +356,7 @@ func TestLook_gives_up_at_the_first_refusal_and_says_which(t *testing.T) {
 	cfg := rest.CopyConfig(s.cfg)
 	cfg.Impersonate = rest.ImpersonationConfig{UserName: "nobody", Groups: []string{"system:authenticated"}}
 	v := newView(s.ns)
-	err := Look(t.Context(), cfg, v)
+	err := Look(t.Context(), cfg, v, "")
 	if err == nil || !strings.HasPrefix(err.Error(), "list ") || !strings.Contains(err.Error(), "forbidden") || v.synced != nil {
 		t.Errorf("returned %v after %d calls of Synced", err, len(v.synced))
 	}

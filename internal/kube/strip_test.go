@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 
+	"github.com/haystacknetworks/aci-sync/internal/aci"
 	"github.com/haystacknetworks/aci-sync/internal/desired"
 )
 
@@ -225,9 +226,10 @@ func TestStrip_passes_what_it_does_not_know(t *testing.T) {
 
 // recorded is what a sink was told.
 type recorded struct {
-	Ref  desired.Ref
-	UID  types.UID // "" for gone
-	Sync bool
+	Ref    desired.Ref
+	UID    types.UID // "" for gone
+	Sync   bool
+	Missed bool
 }
 
 type recorder struct{ list []recorded }
@@ -239,7 +241,11 @@ func (s *recorder) Fold(r desired.Ref, obj metav1.Object) {
 	}
 	s.list = append(s.list, n)
 }
+
 func (s *recorder) Synced() { s.list = append(s.list, recorded{Sync: true}) }
+
+func (s *recorder) Missed(r desired.Ref)                 { s.list = append(s.list, recorded{Ref: r, Missed: true}) }
+func (s *recorder) Recorded(aci.ExtEPG, *desired.Record) {}
 
 // A relist that finds an object gone, whose deletion nobody saw, tells so by a tombstone.
 func TestHandler_tells_of_objects_that_a_relist_misses(t *testing.T) {
@@ -252,7 +258,7 @@ func TestHandler_tells_of_objects_that_a_relist_misses(t *testing.T) {
 	h.OnDelete(pod)
 	h.OnDelete(toolscache.DeletedFinalStateUnknown{Key: "ns/web", Obj: pod})
 	r := desired.Ref{Kind: desired.KindPod, Namespace: "ns", Name: "web"}
-	want := []recorded{{Ref: r, UID: "1"}, {Ref: r, UID: "1"}, {Ref: r}, {Ref: r}}
+	want := []recorded{{Ref: r, UID: "1"}, {Ref: r, UID: "1"}, {Ref: r}, {Ref: r, Missed: true}}
 	if d := cmp.Diff(want, s.list); d != "" {
 		t.Errorf("(-want +got)\n%s", d)
 	}

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/haystacknetworks/aci-sync/api/v1alpha1"
 	"github.com/haystacknetworks/aci-sync/internal/aci"
 	"github.com/haystacknetworks/aci-sync/internal/desired"
 )
@@ -21,6 +22,11 @@ import (
 type Sink interface {
 	// Fold takes the object r as it is now, nil when it is gone.
 	Fold(r desired.Ref, obj metav1.Object)
+	// Missed says that the object r is gone, but nobody saw it go: a list does not have it any more.
+	Missed(r desired.Ref)
+	// Recorded takes the record of e as it is now, nil when it is gone. Those that are there at
+	// first come before any object.
+	Recorded(e aci.ExtEPG, rec *desired.Record)
 	// Synced says that the initial state of everything has been folded.
 	Synced()
 }
@@ -36,9 +42,9 @@ func CacheOptions() cache.Options {
 	}
 }
 
-// newWorkload returns an empty object of a kind that may be a workload, nil for other kinds, and
-// the kind's API version.
-func newWorkload(kind string) (client.Object, string) {
+// newObject returns an empty object of a kind about which Events are recorded, a workload or an
+// ExternalEPG, nil for other kinds, and the kind's API version.
+func newObject(kind string) (client.Object, string) {
 	switch kind {
 	case desired.KindDeployment:
 		return &appsv1.Deployment{}, "apps/v1"
@@ -48,13 +54,20 @@ func newWorkload(kind string) (client.Object, string) {
 		return &appsv1.DaemonSet{}, "apps/v1"
 	case desired.KindService:
 		return &corev1.Service{}, "v1"
+	case desired.KindExternalEPG:
+		return &v1alpha1.ExternalEPG{}, v1alpha1.GroupVersion().String()
 	}
 	return nil, ""
 }
 
-// Watch feeds sink from the informers of c until ctx ends. It returns when everything is
-// synced, or with what keeps it from that.
-func Watch(ctx context.Context, c cache.Cache, sink Sink) error {
+// Watch feeds sink from the informers of c until ctx ends; with the records of owner, unless that
+// is empty because the cluster cannot hold any. It returns when everything is synced, or with what keeps it from that.
+func Watch(ctx context.Context, c cache.Cache, sink Sink, owner aci.Owner) error {
+	if owner != "" {
+		if err := watchRecords(ctx, c, sink, owner); err != nil {
+			return err
+		}
+	}
 	type source struct {
 		kind string
 		obj  client.Object
@@ -65,7 +78,7 @@ func Watch(ctx context.Context, c cache.Cache, sink Sink) error {
 		{desired.KindPod, &corev1.Pod{}},
 	}
 	for _, kind := range []string{desired.KindDeployment, desired.KindStatefulSet, desired.KindDaemonSet, desired.KindService} {
-		obj, _ := newWorkload(kind)
+		obj, _ := newObject(kind)
 		watched = append(watched, source{kind, obj})
 	}
 	var synced []toolscache.InformerSynced
@@ -88,20 +101,61 @@ func Watch(ctx context.Context, c cache.Cache, sink Sink) error {
 	return nil
 }
 
+// watchRecords feeds sink with records, and returns when those that are there have been told.
+func watchRecords(ctx context.Context, c cache.Cache, sink Sink, owner aci.Owner) error {
+	informer, err := c.GetInformer(ctx, &v1alpha1.ExternalEPG{}, cache.BlockUntilSynced(false))
+	if err != nil {
+		return fmt.Errorf("watch ExternalEPGs: %w", err)
+	}
+	tell := func(obj any, gone bool) {
+		if last, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
+			obj = last.Obj
+		}
+		o, ok := obj.(*v1alpha1.ExternalEPG)
+		if !ok {
+			return
+		}
+		rec, ok := recordOf(o, owner)
+		switch {
+		case !ok:
+		case gone:
+			sink.Recorded(rec.EPG, nil)
+		default:
+			sink.Recorded(rec.EPG, &rec)
+		}
+	}
+	reg, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    func(obj any) { tell(obj, false) },
+		UpdateFunc: func(_, obj any) { tell(obj, false) },
+		DeleteFunc: func(obj any) { tell(obj, true) },
+	})
+	if err != nil {
+		return fmt.Errorf("watch ExternalEPGs: %w", err)
+	}
+	if !toolscache.WaitForCacheSync(ctx.Done(), reg.HasSynced) {
+		return errors.Join(ctx.Err(), errors.New("the cache of ExternalEPGs did not sync"))
+	}
+	return nil
+}
+
 func handler(kind string, sink Sink) toolscache.ResourceEventHandler {
 	fold := func(obj any, gone bool) {
-		if last, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
+		last, missed := obj.(toolscache.DeletedFinalStateUnknown)
+		if missed {
 			obj = last.Obj
 		}
 		o, ok := obj.(metav1.Object)
 		if !ok {
 			return
 		}
-		r := desired.Ref{Kind: kind, Namespace: o.GetNamespace(), Name: o.GetName()}
-		if gone {
-			o = nil
+		switch r := (desired.Ref{Kind: kind, Namespace: o.GetNamespace(), Name: o.GetName()}); {
+		case missed:
+			sink.Missed(r)
+		case gone:
+			sink.Fold(r, nil)
+		default:
+			sink.Fold(r, o)
 		}
-		sink.Fold(r, o)
 	}
 	return toolscache.ResourceEventHandlerFuncs{
 		AddFunc:    func(obj any) { fold(obj, false) },

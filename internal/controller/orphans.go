@@ -1,0 +1,68 @@
+package controller
+
+import (
+	"maps"
+	"time"
+
+	"github.com/haystacknetworks/aci-sync/internal/aci"
+	"github.com/haystacknetworks/aci-sync/internal/plan"
+)
+
+// ReasonOrphansHeld: objects of ours that nobody claims, and whose claim was not seen to end, are so
+// many that a person is to look first.
+const ReasonOrphansHeld = "OrphansHeld"
+
+// heldPause is when what is held is looked at again: claims may have returned, so that it is not so
+// much any more.
+const heldPause = 30 * time.Second
+
+// hold keeps account of the deletions that wait at places, and tells of an external EPG in which
+// there were none. Callers hold mu.
+func (c *Controller) hold(places map[aci.Place]struct{}, held []plan.Held) {
+	still := map[aci.Place]bool{}
+	for _, h := range held {
+		still[h.Place] = true
+	}
+	for p := range places {
+		if e := p.ExtEPG; c.held[e] != nil && !still[p] {
+			maps.DeleteFunc(c.held[e], func(_ aci.DN, q aci.Place) bool { return q == p })
+			if len(c.held[e]) == 0 {
+				delete(c.held, e)
+			}
+			c.recordLater(e)
+		}
+	}
+	for _, h := range held {
+		e := h.Place.ExtEPG
+		if c.held[e] == nil {
+			c.held[e] = map[aci.DN]aci.Place{}
+			c.about(e, ReasonOrphansHeld, heldMessage)
+			c.recordLater(e)
+		}
+		c.held[e][h.DN] = h.Place
+		c.later[h.Place] = time.Now().Add(heldPause)
+	}
+	n := 0
+	for _, waiting := range c.held {
+		n += len(waiting)
+	}
+	c.metrics.hold(n)
+}
+
+const heldMessage = "objects that bear the mark of this cluster and that no workload claims are kept: they are many, and nothing " +
+	"explains why they are not claimed; aci-sync prune shows and deletes them"
+
+// about tells of something that concerns an external EPG and no workload: an Event on its ExternalEPG.
+func (c *Controller) about(e aci.ExtEPG, reason, message string) {
+	if c.silent {
+		return
+	}
+	c.log.Error("a person is needed", "epg", e, "reason", reason, "err", message)
+	if !c.keeps() {
+		return
+	}
+	c.records.tell[e] = append(c.records.tell[e], note{reason, message}) // once it is there
+}
+
+// note is an Event that is to be recorded.
+type note struct{ reason, message string }
