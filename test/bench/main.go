@@ -23,6 +23,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/haystacknetworks/aci-sync/charts"
 	"github.com/haystacknetworks/aci-sync/internal/lab"
 )
 
@@ -91,6 +92,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		defer cancel()
 		err = errors.Join(err, l.Stop(end))
 	}()
+	if err := l.Apply(ctx, string(charts.CRDs), "--server-side"); err != nil {
+		return err
+	}
 	r, err := newRig(ctx, l, true, binary, work, say)
 	if err != nil {
 		return err

@@ -358,12 +358,12 @@ func wrong(rows []row) error {
 // maxSubnets is how many subnets one write may carry.
 const maxSubnets = 500
 
-// startRequests is how many requests a start may take: to log in, to open the WebSocket and to find
-// the L3Outs with something of ours; to subscribe to each and to read it, by classes when it does
+// startRequests is how many requests a start may take: to log in, to open the WebSocket, to read the
+// faults and to find the L3Outs with something of ours; to subscribe to each and to read it, by classes when it does
 // not fit a page; and the pages, of subnets, of their marks there and of all marks.
 func startRequests(subnets int) int {
 	const page, classes = 5_000, 7
-	most := 3 + 2*l3outs
+	most := 4 + 2*l3outs
 	if subnets*2/l3outs > page*9/10 {
 		most += classes * l3outs
 	}

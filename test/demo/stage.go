@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/haystacknetworks/aci-sync/api/v1alpha1"
+	"github.com/haystacknetworks/aci-sync/charts"
 	"github.com/haystacknetworks/aci-sync/internal/lab"
 )
 
@@ -84,6 +86,9 @@ func setUp(ctx context.Context, keep bool) (_ *stage, err error) {
 		return s, err
 	}
 	say("  APIC at %s: tenant TEN_K8_C1 with the L3Out L3O_K8_C1, where the nodes' BGP peers", s.fabric.url)
+	if err := s.installCRD(ctx); err != nil {
+		return s, err
+	}
 	if err := s.startSync(ctx); err != nil {
 		return s, err
 	}
@@ -127,6 +132,15 @@ func (s *stage) startSim(ctx context.Context) error {
 		return fmt.Errorf("apic-sim does not answer: %w", err)
 	}
 	return nil
+}
+
+// installCRD does what "aci-sync crds | kubectl apply --server-side -f -" does.
+func (s *stage) installCRD(ctx context.Context) error {
+	if err := s.lab.Apply(ctx, string(charts.CRDs), "--server-side"); err != nil {
+		return err
+	}
+	_, err := s.lab.Kubectl(ctx, "wait", "--for=condition=Established", "crd/"+v1alpha1.CRDName, "--timeout=60s")
+	return err
 }
 
 func (s *stage) startSync(ctx context.Context) error {
@@ -206,6 +220,7 @@ Everything is left running. Go on with it:
   kubectl apply -f test/demo/app.yaml
   kubectl scale deployment mcast --replicas=10
   kubectl get events --field-selector involvedObject.name=mcast
+  kubectl describe xepg
 
   apic() { curl -sS -g --cacert %s/apic-ca.pem -b %s/cookies -c %s/cookies "$@"; }
   apic %s/api/aaaLogin.json -d '{"aaaUser":{"attributes":{"name":"%s","pwd":"%s"}}}' >/dev/null

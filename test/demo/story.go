@@ -29,6 +29,7 @@ func (s *stage) tell(ctx context.Context) error {
 		play  func(context.Context) error
 	}{
 		{"Somebody annotates a Deployment", s.appear},
+		{"What the cluster knows of it", s.inform},
 		{"The Deployment grows", s.grow},
 		{"Pods come one by one: how long until the fabric knows?", s.measure},
 		{"Somebody deletes a subnet on the APIC", s.deleteSubnet},
@@ -62,6 +63,58 @@ func (s *stage) appear(ctx context.Context) error {
 	say("   the APIC has a new external EPG, EPG_K8_APP_MCAST, with a subnet for every address:")
 	for _, n := range subnets {
 		say("     %-22s %-34s %s", n.IP, n.Name, n.Scope)
+	}
+	return nil
+}
+
+// inform shows the ExternalEPG, which follows the fabric with a delay.
+func (s *stage) inform(ctx context.Context) error {
+	command("kubectl get xepg -o wide")
+	var table string
+	err := poll(ctx, patience, func() error {
+		out, err := s.lab.Kubectl(ctx, "get", "xepg", "-o", "json")
+		if err != nil {
+			return err
+		}
+		if err := inSyncAndManaged(out, 7); err != nil {
+			return err
+		}
+		table, err = s.lab.Kubectl(ctx, "get", "xepg", "-o", "wide")
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(table) {
+		say("     %s", strings.TrimRight(line, "\n"))
+	}
+	say("   so it is known after a restart what is aci-sync's, also if somebody strips its marks meanwhile")
+	return nil
+}
+
+// inSyncAndManaged checks a list of ExternalEPGs: one, managed, with so many subnets, all of them present.
+func inSyncAndManaged(list string, subnets int) error {
+	var l struct {
+		Items []struct {
+			Spec   struct{ Managed bool }
+			Status struct {
+				Desired, Present int
+				Conditions       []metav1.Condition
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(list), &l); err != nil {
+		return err
+	}
+	if len(l.Items) != 1 {
+		return fmt.Errorf("there are %d ExternalEPGs", len(l.Items))
+	}
+	x := l.Items[0]
+	ready := slices.ContainsFunc(x.Status.Conditions, func(c metav1.Condition) bool {
+		return c.Type == "Ready" && c.Status == metav1.ConditionTrue
+	})
+	if !ready || !x.Spec.Managed || x.Status.Desired != subnets || x.Status.Present != subnets {
+		return fmt.Errorf("it is not managed, ready and with %d subnets: %+v", subnets, x)
 	}
 	return nil
 }
@@ -258,7 +311,17 @@ func (s *stage) leaveFabric(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	say("   the external EPG and its subnets are gone; the L3Out is as the network team made it: %s", left[0])
+	err = poll(ctx, patience, func() error {
+		out, err := s.lab.Kubectl(ctx, "get", "xepg", "-o", "name")
+		if err == nil && strings.TrimSpace(out) != "" {
+			err = fmt.Errorf("the cluster still has %s", out)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	say("   the external EPG, its subnets and its ExternalEPG are gone; the L3Out is as the network team made it: %s", left[0])
 	return nil
 }
 

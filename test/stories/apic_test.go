@@ -227,7 +227,7 @@ func (s *story) deleteSubnets(epg object, dn, count string) error {
 // with a label, a Service, and a subnet of somebody else, which somebody here may claim, too. With -foreign the EPG is not ours; with
 // -revived it may lack the annotation, for a write that meant to modify it has made it.
 func holdsVerb(s *story, ts *testscript.TestScript, args []string) error {
-	by, foreign, revived := cluster, false, false
+	by, foreign, revived := s.cluster, false, false
 	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
 		switch {
 		case args[0] == "-foreign":
@@ -243,7 +243,7 @@ func holdsVerb(s *story, ts *testscript.TestScript, args []string) error {
 	if len(args) == 0 {
 		return errors.New("usage: holds [-foreign] [-cluster ID] EPG [KEY=VALUE|svc/NAME|+PREFIX]...")
 	}
-	path := append([]string{"TEN", "OUT"}[:max(0, 2-strings.Count(args[0], "/"))], strings.Split(args[0], "/")...)
+	path := append([]string{s.tenant, "OUT"}[:max(0, 2-strings.Count(args[0], "/"))], strings.Split(args[0], "/")...)
 	if len(path) != 3 {
 		return fmt.Errorf("%s is no EPG", args[0])
 	}

@@ -136,7 +136,8 @@ func (o object) tag(key string) string {
 	return ""
 }
 
-// dump writes all there is to know about o and what is below, a line each.
+// dump writes all there is to know about o and what is below, a line each, but configSt: that follows by
+// itself what is configured, some time later.
 func (o object) dump(b *strings.Builder, at string) {
 	if at != "" {
 		at += "/"
@@ -144,7 +145,7 @@ func (o object) dump(b *strings.Builder, at string) {
 	at += cmp.Or(o.attrs["rn"], o.attrs["dn"])
 	fmt.Fprintf(b, "%s %s", at, o.class)
 	for _, k := range slices.Sorted(maps.Keys(o.attrs)) {
-		if k != "rn" && k != "dn" {
+		if k != "rn" && k != "dn" && k != "configSt" {
 			fmt.Fprintf(b, " %s=%q", k, o.attrs[k])
 		}
 	}

@@ -3,6 +3,7 @@ package stories_test
 import (
 	"bytes"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -24,19 +25,23 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/version"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/haystacknetworks/aci-sync/api/v1alpha1"
 )
 
 const annotation = "aci.haystacknetworks.com/l3o"
 
 // expand puts the script's variables into a file's text; ${NAME} only, so that JSON may have $.
 func expand(ts *testscript.TestScript, text string) string {
-	return regexp.MustCompile(`\$\{\w+\}`).ReplaceAllStringFunc(text, func(v string) string {
+	s := ts.Value(storyKey{}).(*story)
+	return s.own(regexp.MustCompile(`\$\{\w+\}`).ReplaceAllStringFunc(text, func(v string) string {
 		return ts.Getenv(v[2 : len(v)-1])
-	})
+	}))
 }
 
 // kubeVerb is kubectl in the story's namespace: kube [-into VAR] ARG... A file of the script that
@@ -94,7 +99,7 @@ func deployVerb(s *story, ts *testscript.TestScript, args []string) error {
 		},
 	}
 	if args[2] != "-" {
-		d.Annotations = map[string]string{annotation: fmt.Sprintf(`{"tenant":"TEN", "l3out":"OUT", "epg":%q}`, args[2])}
+		d.Annotations = map[string]string{annotation: fmt.Sprintf(`{"tenant":%q, "l3out":"OUT", "epg":%q}`, s.tenant, args[2])}
 	}
 	_, err = s.client.AppsV1().Deployments(s.ns).Create(s.ctx, d, metav1.CreateOptions{})
 	return err
@@ -216,14 +221,15 @@ func addrVerb(s *story, ts *testscript.TestScript, args []string) error {
 	return nil
 }
 
-// eventVerb checks that an object has a Kubernetes Event: event TYPE REASON KIND/NAME [REGEXP].
-// It looks for the UID of the object, as kubectl describe does.
+// eventVerb checks that a Deployment, or the ExternalEPG of an external EPG of the L3Out OUT, has a
+// Kubernetes Event: event TYPE REASON Deployment/NAME|ExternalEPG/EPG [REGEXP]. It looks for the UID of
+// the object, as kubectl describe does.
 func eventVerb(s *story, ts *testscript.TestScript, args []string) error {
 	if len(args) < 3 {
 		return errors.New("usage: event TYPE REASON KIND/NAME [REGEXP]")
 	}
 	kind, name, _ := strings.Cut(args[2], "/")
-	d, err := s.client.AppsV1().Deployments(s.ns).Get(s.ctx, name, metav1.GetOptions{})
+	ns, uid, err := s.subject(kind, name)
 	if err != nil {
 		return err
 	}
@@ -233,8 +239,8 @@ func eventVerb(s *story, ts *testscript.TestScript, args []string) error {
 			return err
 		}
 	}
-	list, err := s.client.CoreV1().Events(s.ns).List(s.ctx, metav1.ListOptions{
-		FieldSelector: "involvedObject.uid=" + string(d.UID) + ",involvedObject.kind=" + kind,
+	list, err := s.client.CoreV1().Events(ns).List(s.ctx, metav1.ListOptions{
+		FieldSelector: "involvedObject.uid=" + string(uid) + ",involvedObject.kind=" + kind,
 	})
 	if err != nil {
 		return err
@@ -247,6 +253,19 @@ func eventVerb(s *story, ts *testscript.TestScript, args []string) error {
 		seen = append(seen, fmt.Sprintf("%s %s %s", e.Type, e.Reason, e.Message))
 	}
 	return fmt.Errorf("no Event %s on %s, but:\n%s", strings.Join(args[:2], " "), args[2], strings.Join(seen, "\n"))
+}
+
+// subject is where the Events of an object are, and its UID.
+func (s *story) subject(kind, name string) (namespace string, uid types.UID, err error) {
+	if kind == "ExternalEPG" {
+		x, err := s.record(v1alpha1.Name(s.tenant, "OUT", name))
+		return metav1.NamespaceDefault, x.UID, err
+	}
+	d, err := s.client.AppsV1().Deployments(s.ns).Get(s.ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return "", "", err
+	}
+	return s.ns, d.UID, nil
 }
 
 // robotVerb makes a ServiceAccount and a kubeconfig of it: robot NAME FILE. What it may do is up to
@@ -273,12 +292,26 @@ func robotVerb(s *story, ts *testscript.TestScript, args []string) error {
 }
 
 // calledVerb opens another way to the API server, on which it calls its version something else:
-// called VERSION FILE. The file is a kubeconfig for that way.
+// called VERSION FILE [KUBECONFIG]. The file is a kubeconfig for that way, with the token of another
+// one, or the rights of the story. "called cut" closes all connections on it.
 func calledVerb(s *story, ts *testscript.TestScript, args []string) error {
-	if len(args) != 2 {
-		return errors.New("usage: called VERSION FILE")
+	if len(args) == 1 && args[0] == "cut" && s.way != nil {
+		s.way.CloseClientConnections()
+		return nil
+	}
+	if len(args) != 2 && len(args) != 3 {
+		return errors.New("usage: called VERSION FILE [KUBECONFIG], called cut")
 	}
 	lab := shared.lab.RESTConfig()
+	as := &clientcmdapi.AuthInfo{}
+	if len(args) == 3 {
+		robot, err := clientcmd.LoadFromFile(ts.MkAbs(args[2]))
+		if err != nil {
+			return err
+		}
+		as = robot.AuthInfos[robot.Contexts[robot.CurrentContext].AuthInfo]
+		lab = rest.AnonymousClientConfig(lab)
+	}
 	target, err := url.Parse(lab.Host)
 	if err != nil {
 		return err
@@ -287,7 +320,7 @@ func calledVerb(s *story, ts *testscript.TestScript, args []string) error {
 	if err != nil {
 		return err
 	}
-	way := httptest.NewServer(&httputil.ReverseProxy{
+	way := httptest.NewTLSServer(&httputil.ReverseProxy{
 		Transport: transport,
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
 		ModifyResponse: func(resp *http.Response) error {
@@ -305,11 +338,18 @@ func calledVerb(s *story, ts *testscript.TestScript, args []string) error {
 			return err
 		},
 	})
-	s.t.Cleanup(way.Close)
+	s.way = way
+	s.t.Cleanup(func() {
+		way.CloseClientConnections() // watches, too
+		way.Close()
+	})
 	cfg, err := clientcmd.LoadFromFile(s.kubeconfig)
 	if err != nil {
 		return err
 	}
-	cfg.Clusters[cfg.Contexts[cfg.CurrentContext].Cluster] = &clientcmdapi.Cluster{Server: way.URL}
+	cfg.Clusters[cfg.Contexts[cfg.CurrentContext].Cluster] = &clientcmdapi.Cluster{
+		Server: way.URL, CertificateAuthorityData: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: way.Certificate().Raw}),
+	}
+	cfg.AuthInfos[cfg.Contexts[cfg.CurrentContext].AuthInfo] = as
 	return clientcmd.WriteToFile(*cfg, ts.MkAbs(args[1]))
 }

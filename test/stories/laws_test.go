@@ -18,6 +18,7 @@ import (
 //	bodies   every write goes to the DN of an L3Out with one l3extInstP; none names a tenant or an
 //	         L3Out, and whatever is made for an address says created
 //	twice    what aci-sync makes is never in two EPGs of a VRF at once (all L3Outs of a tenant)
+//	leaders  of the replicas that elect a leader, none writes again after another one began to
 //	secrets  no log shows the password or a token
 //	quiet    no log shows a panic or a data race
 //
@@ -39,6 +40,7 @@ func (s *story) checkLaws() {
 	all := s.sim.Requests(0)
 	check("bodies", bodies(all))
 	check("twice", twice(all))
+	check("leaders", oneAfterTheOther(all))
 	for name, p := range s.procs {
 		log := p.log.String()
 		check("secrets", noSecrets(name, log))
@@ -150,6 +152,66 @@ func twice(all []apicsim.Request) error {
 func inVRF(epg, ip string) string {
 	tenant, _, _ := strings.Cut(epg, "/out-")
 	return tenant + " " + ip
+}
+
+// electedNames are the names that replicas may have which elect a leader, and electedRuns how often
+// each may be started. Each run has a user of its own, so that the APIC's log tells who wrote.
+var electedNames = []string{"one", "two", "sync"}
+
+const electedRuns = 5
+
+func electedUser(name string, run int) (string, error) {
+	if !slices.Contains(electedNames, name) || run > electedRuns {
+		return "", fmt.Errorf("run %d of %s: there are users for %d of %v", run, name, electedRuns, electedNames)
+	}
+	return fmt.Sprintf("%s-%s-%d", ourUser, name, run), nil
+}
+
+func electedUsers() []apicsim.User {
+	var users []apicsim.User
+	for _, name := range electedNames {
+		for run := range electedRuns {
+			user, _ := electedUser(name, run+1)
+			users = append(users, apicsim.User{Name: user, Password: password})
+		}
+	}
+	return users
+}
+
+// leaders are the users of elected replicas in the order in which they wrote; one for all writes in
+// a row.
+func leaders(all []apicsim.Request) []string {
+	var list []string
+	for _, r := range all {
+		if r.Method != "GET" && isWrite(r) && strings.HasPrefix(r.User, ourUser+"-") &&
+			(len(list) == 0 || list[len(list)-1] != r.User) {
+			list = append(list, r.User)
+		}
+	}
+	return list
+}
+
+func oneAfterTheOther(all []apicsim.Request) error {
+	list := leaders(all)
+	for i, user := range list {
+		if slices.Contains(list[:i], user) {
+			return fmt.Errorf("%s writes again after another one did: %v", user, list)
+		}
+	}
+	return nil
+}
+
+// leadersVerb checks who wrote, one after the other: leaders NAME...
+func leadersVerb(s *story, _ *testscript.TestScript, args []string) error {
+	var names []string
+	for _, user := range leaders(s.sim.Requests(0)) {
+		name, _, _ := strings.Cut(strings.TrimPrefix(user, ourUser+"-"), "-")
+		names = append(names, name)
+	}
+	if !slices.Equal(names, args) {
+		return fmt.Errorf("%v wrote, want %v", names, args)
+	}
+	return nil
 }
 
 func noSecrets(name, log string) error {

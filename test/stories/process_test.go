@@ -27,6 +27,7 @@ const exitWithin = 6 * time.Second
 // process is an aci-sync.
 type process struct {
 	cmd     *exec.Cmd
+	run     int     // how many ran under this name before
 	log     *buffer // of all that ran under this name
 	from    int     // where the log of this one begins
 	probe   string  // where its probes are
@@ -79,35 +80,46 @@ func (p *process) wait(d time.Duration) error {
 	}
 }
 
-func (p *process) stop(d time.Duration) error {
+func (p *process) stop() error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
-	return p.wait(d)
+	return p.wait(exitWithin)
 }
 
 // acisyncVerb starts and stops aci-sync, and looks at it:
 //
-//	acisync start [-name N] [-nowait] [-env K=V]... [FLAG...]   until it is in control; with the flag
-//	                                                            -metrics it serves them
+//	acisync start [-name N] [-nowait] [-link] [-env K=V]... [FLAG...]   until it is in control; -link: see link; with
+//	                                                            the flag -metrics it serves them
 //	acisync stop | kill | term [-name N]                        term does not wait
 //	acisync exited [-name N] [CODE]                             waits for the end, by itself or after term; 0 is expected
+//	acisync ended [-name N] CODE                                it has ended, with this exit code
+//	acisync pause | resume [-name N]                            SIGSTOP and SIGCONT
 //	acisync log [-name N] REGEXP [COUNT]                        lines since the start
 //	acisync ready | alive [-name N]                             its probes
 //	acisync metrics [-name N] REGEXP                            a line of what Prometheus gets
 //	acisync memory [-name N] COUNT                              MiB of resident memory
 //	acisync plan CODE FILE [FLAG...]                            what plan prints, and its exit code
+//	acisync once CODE FILE COMMAND [FLAG...]                    the same of another command that ends by itself;
+//	                                                            what it says on stderr is in FILE.err
 func acisyncVerb(s *story, ts *testscript.TestScript, args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: acisync start|stop|kill|term|exited|log|ready|alive|metrics|memory")
+		return errors.New("usage: acisync start|stop|kill|term|exited|ended|pause|resume|log|ready|alive|metrics|memory")
 	}
 	do, args := args[0], args[1:]
 	name, wait := "sync", true
-	var env []string
+	var env, flags []string
 	for len(args) > 0 {
 		switch {
 		case args[0] == "-nowait":
 			wait, args = false, args[1:]
+			continue
+		case args[0] == "-link":
+			file, err := s.linked()
+			if err != nil {
+				return err
+			}
+			flags, args = append(flags, "--kubeconfig="+file), args[1:]
 			continue
 		case args[0] == "-name" && len(args) > 1:
 			name, args = args[1], args[2:]
@@ -121,9 +133,11 @@ func acisyncVerb(s *story, ts *testscript.TestScript, args []string) error {
 	p := s.procs[name]
 	switch do {
 	case "start":
-		return s.start(name, wait, env, args)
+		return s.start(name, wait, env, append(flags, args...))
 	case "plan":
-		return s.plan(ts, env, args)
+		return s.once(ts, env, slices.Insert(args, min(len(args), 2), "plan"))
+	case "once":
+		return s.once(ts, env, args)
 	}
 	if p == nil {
 		return fmt.Errorf("no aci-sync %s was started", name)
@@ -131,7 +145,7 @@ func acisyncVerb(s *story, ts *testscript.TestScript, args []string) error {
 	switch do {
 	case "stop":
 		start := time.Now()
-		err := p.stop(exitWithin)
+		err := p.stop()
 		ts.Logf("# stopped within %v", time.Since(start).Round(time.Millisecond))
 		return err
 	case "term":
@@ -142,6 +156,12 @@ func acisyncVerb(s *story, ts *testscript.TestScript, args []string) error {
 			return nil
 		}
 		return err
+	case "ended":
+		return p.hasEnded(args)
+	case "pause":
+		return p.cmd.Process.Signal(syscall.SIGSTOP)
+	case "resume":
+		return p.cmd.Process.Signal(syscall.SIGCONT)
 	case "kill":
 		if err := p.cmd.Process.Kill(); err != nil {
 			return err
@@ -172,12 +192,19 @@ func (s *story) start(name string, wait bool, env, flags []string) error {
 	if err != nil {
 		return err
 	}
-	p = &process{log: p.log, from: len(p.log.String()), probe: probe, ended: make(chan struct{})}
+	p = &process{log: p.log, from: len(p.log.String()), run: p.run + 1, probe: probe, ended: make(chan struct{})}
 	if i := slices.Index(flags, "-metrics"); i >= 0 {
 		if p.metrics, err = freeAddress(s.ctx); err != nil {
 			return err
 		}
 		flags[i] = "--metrics-bind-address=" + p.metrics
+	}
+	if slices.Contains(flags, "--leader-elect") {
+		user, err := electedUser(name, p.run)
+		if err != nil {
+			return err
+		}
+		env = append(env, "ACI_USERNAME="+user)
 	}
 	// The story ends it; a test that panics does not.
 	p.cmd = s.command(env, append([]string{
@@ -215,7 +242,7 @@ func (s *story) start(name string, wait bool, env, flags []string) error {
 func (s *story) command(env, args []string) *exec.Cmd {
 	cmd := exec.CommandContext(context.WithoutCancel(s.ctx), shared.binary, slices.Insert(args, 1,
 		"--kubeconfig="+s.kubeconfig, "--namespace-selector=kubernetes.io/metadata.name="+s.ns,
-		"--cluster-id="+cluster, "--log-format=text")...)
+		"--cluster-id="+s.cluster, "--log-format=text")...)
 	cmd.Env = append([]string{
 		"HOME=" + s.dir, "ACI_APIC=" + s.wire.url(), "ACI_USERNAME=" + ourUser, "ACI_PASSWORD=" + password,
 		"ACI_CA_FILE=" + s.caFile, "GORACE=halt_on_error=1",
@@ -225,13 +252,13 @@ func (s *story) command(env, args []string) *exec.Cmd {
 	return cmd
 }
 
-// plan runs aci-sync plan and keeps what it prints.
-func (s *story) plan(ts *testscript.TestScript, env, args []string) error {
-	if len(args) < 2 {
-		return errors.New("usage: acisync plan CODE FILE [FLAG...]")
+// once runs a command of aci-sync to its end and keeps what it prints.
+func (s *story) once(ts *testscript.TestScript, env, args []string) error {
+	if len(args) < 3 {
+		return errors.New("usage: acisync plan CODE FILE [FLAG...], or once CODE FILE COMMAND [FLAG...]")
 	}
 	var stdout, stderr bytes.Buffer
-	cmd := s.command(env, append([]string{"plan"}, args[2:]...))
+	cmd := s.command(env, slices.Clone(args[2:]))
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
 	ts.Logf("%s%s", &stdout, &stderr)
@@ -241,7 +268,24 @@ func (s *story) plan(ts *testscript.TestScript, env, args []string) error {
 	if code := strconv.Itoa(cmd.ProcessState.ExitCode()); code != args[0] {
 		return fmt.Errorf("exit code %s, want %s", code, args[0])
 	}
-	return os.WriteFile(ts.MkAbs(args[1]), stdout.Bytes(), 0o600)
+	return errors.Join(
+		os.WriteFile(ts.MkAbs(args[1]), []byte(s.told(stdout.String())), 0o600),
+		os.WriteFile(ts.MkAbs(args[1]+".err"), []byte(s.told(stderr.String())), 0o600),
+	)
+}
+
+// hasEnded checks that the process has ended: CODE.
+func (p *process) hasEnded(args []string) error {
+	if len(args) != 1 {
+		return errors.New("usage: acisync ended CODE")
+	}
+	if p.running() {
+		return errors.New("aci-sync runs")
+	}
+	if code := strconv.Itoa(p.cmd.ProcessState.ExitCode()); code != args[0] {
+		return fmt.Errorf("exit code %s, want %s", code, args[0])
+	}
+	return nil
 }
 
 func freeAddress(ctx context.Context) (string, error) {

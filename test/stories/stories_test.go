@@ -23,6 +23,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/haystacknetworks/aci-sync/api/v1alpha1"
+	"github.com/haystacknetworks/aci-sync/charts"
 	"github.com/haystacknetworks/aci-sync/internal/lab"
 )
 
@@ -71,6 +73,12 @@ func run(m *testing.M) (int, error) {
 		return 1, err
 	}
 	if shared.lab, err = lab.Shared(ctx, lab.Options{}); err != nil {
+		return 1, err
+	}
+	if err := shared.lab.Apply(ctx, string(charts.CRDs), "--server-side"); err != nil {
+		return 1, err
+	}
+	if _, err := shared.lab.Kubectl(ctx, "wait", "--for=condition=Established", "crd/"+v1alpha1.CRDName, "--timeout=60s"); err != nil {
 		return 1, err
 	}
 	code := m.Run()
@@ -146,6 +154,9 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	for name, v := range verbs() {
 		cmds[name] = func(ts *testscript.TestScript, neg bool, args []string) {
 			s := ts.Value(storyKey{}).(*story)
+			for i := range args {
+				args[i] = s.own(args[i])
+			}
 			err := v(s, ts, args)
 			switch {
 			case err == nil && neg:

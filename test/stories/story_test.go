@@ -5,11 +5,14 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,16 +24,15 @@ import (
 )
 
 const (
-	ourUser   = "aci-sync" // as whom aci-sync logs in
+	ourUser   = "aci-sync" // as whom aci-sync logs in, unless it may be elected
 	otherUser = "netops"   // as whom the story does, to change and to assert
 	password  = "s3cret-of-the-story"
-
-	// Every simulator is its story's own, so all can use the same names.
-	l3out   = "uni/tn-TEN/out-OUT"
-	cluster = "blue" // --cluster-id, unless a story says otherwise
 )
 
-// fabric is what is there before aci-sync comes.
+// fabric is what is there before aci-sync comes. Every simulator is its story's own, so all could
+// use the same names; but ExternalEPGs are named after tenant, L3Out and EPG, and the cluster is
+// shared. So TEN, here and in scripts, stands for a tenant of the story's own, and blue for the
+// --cluster-id of its aci-sync.
 const fabric = `{"fvTenant":{"attributes":{"name":"TEN"},"children":[
 	{"fvCtx":{"attributes":{"name":"VRF"}}},
 	{"vzBrCP":{"attributes":{"name":"WEB"}}},
@@ -44,16 +46,20 @@ type story struct {
 	t          testing.TB
 	ctx        context.Context
 	ns         string
+	tenant     string
+	cluster    string // --cluster-id, unless a story says otherwise
 	dir        string
 	kubeconfig string
 	client     *kubernetes.Clientset
 
 	sim         *apicsim.Sim
 	wire        *wire
+	link        *link // nil before it is used
 	caFile      string
 	fingerprint string // of the certificate
 	netops      *foreigner
 
+	way     *httptest.Server // another way to the API server; nil unless a script opens one
 	procs   map[string]*process
 	since   int           // request log entries up to here are not counted by requests
 	sinceAt time.Time     // when that was
@@ -73,8 +79,8 @@ func newStory(t testing.TB, e *testscript.Env) (*story, error) {
 		return nil, err
 	}
 	e.Setenv("NS", s.ns)
-	e.Setenv("O", l3out)
-	e.Setenv("O2", "uni/tn-TEN/out-OUT2")
+	e.Setenv("O", s.l3out("OUT"))
+	e.Setenv("O2", s.l3out("OUT2"))
 	e.Setenv("FINGERPRINT", s.fingerprint)
 	return s, nil
 }
@@ -90,6 +96,8 @@ func (s *story) startCluster(name string) error {
 		}
 	})
 	s.ns = ns
+	suffix := "_" + ns[strings.LastIndexByte(ns, '-')+1:]
+	s.tenant, s.cluster = "TEN"+suffix, "blue"+suffix
 	cfg, err := clientcmd.LoadFromFile(shared.lab.Kubeconfig())
 	if err != nil {
 		return err
@@ -102,16 +110,34 @@ func (s *story) startCluster(name string) error {
 	return err
 }
 
+// l3out is the DN of an L3Out of the story's tenant.
+func (s *story) l3out(name string) string { return "uni/tn-" + s.tenant + "/out-" + name }
+
+var ownWords = regexp.MustCompile(`\b(TEN|blue)\b`)
+
+// own puts the story's own names where a script says TEN and blue; told is its inverse, for what
+// scripts compare.
+func (s *story) own(text string) string {
+	return ownWords.ReplaceAllStringFunc(text, func(word string) string {
+		return map[string]string{"TEN": s.tenant, "blue": s.cluster}[word]
+	})
+}
+
+func (s *story) told(text string) string {
+	return strings.NewReplacer(s.tenant, "TEN", s.cluster, "blue").Replace(text)
+}
+
 func (s *story) startAPIC(modifyCreates bool) error {
 	s.sim = apicsim.New(apicsim.Options{
-		Users: []apicsim.User{
-			{Name: ourUser, Password: password},
-			{Name: otherUser, Certificates: map[string]*rsa.PublicKey{"story": &shared.key.PublicKey}},
-		},
+		Users: append(electedUsers(),
+			apicsim.User{Name: ourUser, Password: password},
+			apicsim.User{Name: otherUser, Certificates: map[string]*rsa.PublicKey{"story": &shared.key.PublicKey}},
+		),
 		ModifyCreates: modifyCreates,
+		Leafs:         []int{101, 102},
 	})
 	s.t.Cleanup(s.sim.Close)
-	if err := s.sim.Seed([]byte(fabric)); err != nil {
+	if err := s.sim.Seed([]byte(s.own(fabric))); err != nil {
 		return err
 	}
 	cert, err := apicsim.NewCertificate("127.0.0.1")
@@ -136,12 +162,16 @@ func (s *story) end() {
 	s.wire.release()
 	for _, p := range s.procs {
 		if p.running() {
-			if err := p.stop(exitWithin); err != nil {
+			_ = p.cmd.Process.Signal(syscall.SIGCONT)
+			if err := p.stop(); err != nil {
 				s.t.Errorf("at the end of the story: %v", err)
 			}
 		}
 	}
 	s.checkLaws()
+	if err := s.dropRecords(); err != nil {
+		s.t.Error(err)
+	}
 	if !s.t.Failed() {
 		return
 	}
@@ -153,7 +183,7 @@ func (s *story) end() {
 	}
 	keep("fabric.txt", []byte(s.sim.Dump("uni")))
 	keep("requests.txt", []byte(requestLines(s.sim.Requests(0))))
-	s.t.Logf("the fabric at the end:\n%s", s.sim.Dump("uni/tn-TEN"))
+	s.t.Logf("the fabric at the end:\n%s", s.sim.Dump("uni/tn-"+s.tenant))
 	s.t.Logf("the last requests:\n%s", lastLines(requestLines(s.sim.Requests(0)), 40))
 	for name, p := range s.procs {
 		log := p.log.String()
@@ -178,6 +208,7 @@ func verbs() map[string]verb {
 		"pods":       podsVerb,
 		"addr":       addrVerb,
 		"event":      eventVerb,
+		"xepg":       xepgVerb,
 		"robot":      robotVerb,
 		"called":     calledVerb,
 		"acisync":    acisyncVerb,
@@ -188,6 +219,8 @@ func verbs() map[string]verb {
 		"arrival":    arrivalVerb,
 		"writes":     writesVerb,
 		"wrote":      wroteVerb,
+		"leaders":    leadersVerb,
+		"link":       linkVerb,
 		"law":        lawVerb,
 		"eventually": eventuallyVerb,
 		"always":     alwaysVerb,

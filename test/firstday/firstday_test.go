@@ -1,0 +1,411 @@
+// Package firstday_test follows docs/first-day.md as an operator would: it executes every command of
+// the page, in order, on a Kubernetes control plane of its own and a simulated APIC, and compares what
+// the commands print with what the page shows.
+package firstday_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/haystacknetworks/aci-sync/internal/apicsim"
+	"github.com/haystacknetworks/aci-sync/internal/lab"
+)
+
+const page = "../../docs/first-day.md"
+
+// update writes what is printed into the page where it differs from what is shown; then read the diff.
+var update = flag.Bool("update", false, "rewrite what the page shows")
+
+// patience is how long a command that only looks may take to show what it is to show, and a process to
+// log it.
+const patience = time.Minute
+
+const password = "s3cret-of-the-first-day"
+
+// fabric is what the network team has made.
+const fabric = `{"fvTenant":{"attributes":{"name":"TEN_K8_C1"},"children":[
+	{"fvCtx":{"attributes":{"name":"VRF_K8_C1"}}},
+	{"vzBrCP":{"attributes":{"name":"CON_MCAST"}}},
+	{"l3extOut":{"attributes":{"name":"L3O_K8_C1"},"children":[
+		{"l3extRsEctx":{"attributes":{"tnFvCtxName":"VRF_K8_C1"}}},
+		{"l3extInstP":{"attributes":{"name":"EPG_K8_APP_MCAST","descr":"multicast receivers"},"children":[
+			{"fvRsCons":{"attributes":{"tnVzBrCPName":"CON_MCAST"}}}]}}]}}]}}`
+
+const epgDN = "uni/tn-TEN_K8_C1/out-L3O_K8_C1/instP-EPG_K8_APP_MCAST"
+
+// cluster is what runs there already.
+const cluster = `
+apiVersion: v1
+kind: Namespace
+metadata: {name: media}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: mcast, namespace: media}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: mcast}}
+  template:
+    metadata: {labels: {app: mcast}}
+    spec: {containers: [{name: mcast, image: registry.example.com/mcast}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: mcast, namespace: media}
+spec:
+  type: LoadBalancer
+  selector: {app: mcast}
+  ports: [{port: 5000}]
+`
+
+func TestFirstDay(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps, err := parse(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Of its own, because the page installs and deletes what all tests share elsewhere.
+	l, err := lab.Start(t.Context(), lab.Options{Progress: t.Output()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Stop(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+	sim, here := newSimulator(t)
+	stale := furnish(t, l, sim)
+	before := sim.Dump(epgDN)
+	term := newTerminal(t, l, here)
+	for i := range steps {
+		if err := term.play(&steps[i]); err != nil {
+			t.Fatalf("%s:%d: %s: %v", page, steps[i].line, steps[i].command, err)
+		}
+	}
+	if term.process != nil {
+		t.Errorf("%s leaves aci-sync running", page)
+	}
+	checkEnd(t, sim, before, stale)
+	if *update {
+		if err := os.WriteFile(page, []byte(rewrite(string(text), steps)), 0o644); err != nil { //nolint:gosec // a document
+			t.Fatal(err)
+		}
+	}
+}
+
+// checkEnd checks what the page says of the fabric after the roll-back.
+func checkEnd(t *testing.T, sim *apicsim.Sim, before, stale string) {
+	t.Helper()
+	after := sim.Dump(epgDN)
+	for _, dn := range []string{epgDN, epgDN + "/rscons-CON_MCAST", epgDN + "/extsubnet-[" + stale + "]"} {
+		if _, ok := sim.Lookup(dn); !ok {
+			t.Errorf("%s is gone; the fabric before:\n%safter:\n%s", dn, before, after)
+		}
+	}
+	if n := strings.Count(after, "l3extSubnet"); n != 1 {
+		t.Errorf("%d subnets are left, want that of the network team:\n%s", n, after)
+	}
+	if strings.Contains(after, "aci-sync") {
+		t.Errorf("something of aci-sync is left:\n%s", after)
+	}
+}
+
+// newSimulator serves the fabric, and returns what stands for the placeholders of the page here.
+func newSimulator(t *testing.T) (*apicsim.Sim, map[string]string) {
+	t.Helper()
+	sim := apicsim.New(apicsim.Options{Users: []apicsim.User{{Name: "aci-sync", Password: password}}})
+	t.Cleanup(sim.Close)
+	if err := sim.Seed([]byte(fabric)); err != nil {
+		t.Fatal(err)
+	}
+	cert, err := apicsim.NewCertificate("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(sim)
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{cert.TLS}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	dir := t.TempDir()
+	files := map[string]string{"ca.pem": string(cert.PEM), "password": password}
+	for name, data := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return sim, map[string]string{
+		"apic1.example.com":          strings.TrimPrefix(server.URL, "https://"),
+		"/etc/ssl/apic-ca.pem":       filepath.Join(dir, "ca.pem"),
+		"/run/secrets/apic-password": filepath.Join(dir, "password"),
+	}
+}
+
+// furnish brings the workload into the cluster and its IPv4 addresses onto the fabric, by hand, with
+// another one, which it returns.
+func furnish(t *testing.T, l *lab.Lab, sim *apicsim.Sim) (stale string) {
+	t.Helper()
+	ctx := t.Context()
+	if err := l.Apply(ctx, cluster); err != nil {
+		t.Fatal(err)
+	}
+	kubectl := func(args ...string) string {
+		out, err := l.Kubectl(ctx, append([]string{"-n", "media"}, args...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	kubectl("rollout", "status", "deployment/mcast", "--timeout=150s")
+	kubectl("wait", "--for=jsonpath={.status.loadBalancer.ingress[0].ip}", "service/mcast", "--timeout=60s")
+	stale = "10.99.0.7/32"
+	byHand := []string{stale}
+	for ip := range strings.FieldsSeq(kubectl("get", "pods", "-o", "jsonpath={.items[*].status.podIP}")) {
+		byHand = append(byHand, ip+"/32")
+	}
+	if len(byHand) != 3 {
+		t.Fatalf("the Pods have the addresses %v", byHand[1:])
+	}
+	for _, ip := range byHand {
+		if err := sim.Post(epgDN, fmt.Sprintf(`{"l3extSubnet":{"attributes":{"ip":%q}}}`, ip)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return stale
+}
+
+// terminal executes commands one by one; what one exports the next ones have. A second one runs
+// aci-sync.
+type terminal struct {
+	t       *testing.T
+	dir     string
+	here    map[string]string // placeholder -> what it is here
+	env     []string
+	last    int // exit code
+	process *process
+}
+
+func newTerminal(t *testing.T, l *lab.Lab, here map[string]string) *terminal {
+	t.Helper()
+	home := t.TempDir()
+	bin := filepath.Join(home, "bin")
+	config, err := os.ReadFile(l.Kubeconfig())
+	if err := errors.Join(
+		err, os.MkdirAll(bin, 0o755), os.MkdirAll(filepath.Join(home, ".kube"), 0o755), //nolint:gosec // as everybody's
+		os.WriteFile(filepath.Join(home, ".kube", "config"), config, 0o600), os.Symlink(l.KubectlPath(), filepath.Join(bin, "kubectl")),
+	); err != nil {
+		t.Fatal(err)
+	}
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin+"/", "../../cmd/aci-sync")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	term := &terminal{t: t, dir: home, here: here, env: []string{
+		"HOME=" + home, "PATH=" + bin + ":/usr/local/bin:/usr/bin:/bin",
+		// As on a terminal, and on ports that are free.
+		"ACI_SYNC_LOG_FORMAT=text", "ACI_SYNC_METRICS_BIND_ADDRESS=0", "ACI_SYNC_HEALTH_PROBE_BIND_ADDRESS=0",
+	}}
+	t.Cleanup(func() {
+		if p := term.process; p != nil {
+			_ = p.interrupt()
+			t.Logf("the log of aci-sync:\n%s", p.out.String())
+		}
+	})
+	return term
+}
+
+// play executes a step. What only looks is tried again until it shows what it is to show.
+func (term *terminal) play(s *step) error {
+	if s.command == "" {
+		return term.end(s)
+	}
+	if strings.HasPrefix(s.command, "aci-sync run") {
+		if err := term.start(s); err != nil || !s.interrupted {
+			return err
+		}
+		return term.end(s)
+	}
+	deadline := time.Now().Add(patience)
+	if *update {
+		deadline = time.Now().Add(8 * time.Second)
+	}
+	for {
+		out, code, err := term.shell(s.command)
+		if err != nil {
+			return err
+		}
+		if code != 0 && !s.mayFail {
+			return fmt.Errorf("exit code %d\n%s", code, out)
+		}
+		if fits(s.shown, term.told(out)) {
+			term.last = code
+			return nil
+		}
+		if looks(s.command) && time.Now().Before(deadline) {
+			pause()
+			continue
+		}
+		if *update {
+			term.last, s.shown = code, term.told(out)
+			return nil
+		}
+		return fmt.Errorf("it prints\n%s\nand the page shows\n%s", term.told(out), s.shown)
+	}
+}
+
+// pause is between two looks.
+func pause() { <-time.After(200 * time.Millisecond) }
+
+// looks reports whether a command changes nothing, so that it may be repeated.
+func looks(command string) bool {
+	return command == "aci-sync plan" || strings.Contains(command, "kubectl get ") || strings.Contains(command, " get events ")
+}
+
+// told puts the placeholders into what was printed.
+func (term *terminal) told(out string) string {
+	for placeholder, is := range term.here {
+		out = strings.ReplaceAll(out, is, placeholder)
+	}
+	return out
+}
+
+// script makes a shell execute a command with what the last one exported, and its exit code in $?.
+func (term *terminal) script(command string) string {
+	for placeholder, is := range term.here {
+		command = strings.ReplaceAll(command, placeholder, is)
+	}
+	return fmt.Sprintf("test -e env && . ./env\n(exit %d)\n%s\ncode=$?\nexport -p >env\nexit $code\n", term.last, command)
+}
+
+func (term *terminal) shell(command string) (string, int, error) {
+	ctx, cancel := context.WithTimeout(term.t.Context(), 3*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-c", term.script(command))
+	cmd.Dir, cmd.Env = term.dir, term.env
+	out, err := cmd.CombinedOutput()
+	if failed, ok := errors.AsType[*exec.ExitError](err); ok && failed.ExitCode() >= 0 {
+		return string(out), failed.ExitCode(), nil
+	}
+	return string(out), 0, err
+}
+
+// process is an aci-sync in the second terminal.
+type process struct {
+	cmd   *exec.Cmd
+	out   buffer
+	ended chan error
+}
+
+// buffer may be written to and read at once.
+type buffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// start starts aci-sync and waits until it has logged what the page shows.
+func (term *terminal) start(s *step) error {
+	if term.process != nil {
+		return errors.New("another one runs")
+	}
+	p := &process{ended: make(chan error, 1)}
+	p.cmd = exec.Command("sh", "-c", term.script("exec "+s.command)) //nolint:noctx // ended by Ctrl-C
+	p.cmd.Dir, p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = term.dir, term.env, &p.out, &p.out
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := p.cmd.Start(); err != nil {
+		return err
+	}
+	go func() { p.ended <- p.cmd.Wait() }()
+	term.process = p
+	return term.await(&s.shown)
+}
+
+// await waits until aci-sync has logged what is shown, if something is.
+func (term *terminal) await(shown *string) error {
+	p := term.process
+	timeout := patience
+	if *update {
+		timeout = 10 * time.Second
+	}
+	for deadline := time.Now().Add(timeout); ; pause() {
+		out := term.told(p.out.String())
+		if *shown != "" && fits(*shown+"...\n", out) {
+			return nil
+		}
+		select {
+		case err := <-p.ended:
+			term.process = nil
+			return fmt.Errorf("it ended: %w\n%s", err, out)
+		default:
+		}
+		if time.Now().After(deadline) {
+			if *update {
+				*shown = out
+				return nil
+			}
+			return fmt.Errorf("it logs\n%s\nand the page shows\n%s", out, *shown)
+		}
+	}
+}
+
+// end presses Ctrl-C in the second terminal, and wants what the page shows after it.
+func (term *terminal) end(s *step) error {
+	p := term.process
+	if p == nil {
+		return errors.New("nothing runs that could be interrupted")
+	}
+	term.process = nil
+	before := len(p.out.String())
+	if err := p.interrupt(); err != nil {
+		return fmt.Errorf("%w\n%s", err, p.out.String())
+	}
+	if out := p.out.String()[before:]; !fits(s.after, term.told(out)) {
+		if !*update {
+			return fmt.Errorf("after Ctrl-C it logs\n%s\nand the page shows\n%s", out, s.after)
+		}
+		s.after = term.told(out)
+	}
+	return nil
+}
+
+// interrupt ends the process, which must take no longer than is promised.
+func (p *process) interrupt() error {
+	if err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGINT); err != nil {
+		return err
+	}
+	select {
+	case err := <-p.ended:
+		return err
+	case <-time.After(6 * time.Second):
+		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+		return errors.Join(errors.New("it did not end within 6 s"), <-p.ended)
+	}
+}
