@@ -5,7 +5,6 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -59,7 +58,7 @@ type story struct {
 	fingerprint string // of the certificate
 	netops      *foreigner
 
-	way     *httptest.Server // another way to the API server; nil unless a script opens one
+	way     *way // another way to the API server; nil unless a script opens one
 	procs   map[string]*process
 	since   int           // request log entries up to here are not counted by requests
 	sinceAt time.Time     // when that was
