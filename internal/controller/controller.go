@@ -106,6 +106,7 @@ type Controller struct {
 	turned    chan struct{}                       // gets a token when something may have changed; nil unless somebody waits
 	held      map[aci.ExtEPG]map[aci.DN]aci.Place // deletions that wait for a person
 	later     map[aci.Place]time.Time             // what could not be decided -> when it is looked at again
+	unsettled time.Time                           // until then more may be told of what a list misses
 	would     map[aci.Place]string                // in a dry run: the change that would be made, as it was told
 	kept      map[aci.ExtEPG]string               // EPGs that stay although nobody names them -> why
 	problems  map[origin][]desired.Problem
@@ -181,6 +182,7 @@ func (c *Controller) Fold(r desired.Ref, obj metav1.Object) {
 func (c *Controller) Missed(r desired.Ref) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.unsettled = time.Now().Add(missedPause)
 	c.folded(r, func() desired.Touched { return c.want.Missed(r) })
 }
 

@@ -15,7 +15,9 @@ import (
 // diff compares places of a domain, as the APIC that answers now allows. Callers hold mu.
 func (c *Controller) diff(key aci.DN, places []aci.Place) plan.Plan {
 	c.heed()
-	return plan.Diff(c.want, c.have, c.opts.Policy, key, places)
+	policy := c.opts.Policy
+	policy.Guard.Unsettled = time.Now().Before(c.unsettled)
+	return plan.Diff(c.want, c.have, policy, key, places)
 }
 
 // heed takes in what the APIC said at the newest login, if that is news. It is asked after each

@@ -16,10 +16,18 @@ const ReasonOrphansHeld = "OrphansHeld"
 // much any more.
 const heldPause = 30 * time.Second
 
-// hold keeps account of the deletions that wait at places, and tells of an external EPG in which
-// there were none. Callers hold mu.
-func (c *Controller) hold(places map[aci.Place]struct{}, held []plan.Held) {
+// missedPause is how long after the last object that a list missed nothing is deleted for that. A list
+// is told object by object, in much less than a second; on a machine that is busy it may take longer.
+const missedPause = 5 * time.Second
+
+// hold keeps account of the deletions that wait at places, for a person or until all is told, and tells
+// of an external EPG in which none waited for a person. Callers hold mu.
+func (c *Controller) hold(places map[aci.Place]struct{}, held []plan.Held, unsettled []aci.Place) {
 	still := map[aci.Place]bool{}
+	for _, p := range unsettled {
+		still[p] = true
+		c.later[p] = c.unsettled
+	}
 	for _, h := range held {
 		still[h.Place] = true
 	}

@@ -203,6 +203,33 @@ func TestAListThatMissesEverything(t *testing.T) {
 	}
 }
 
+// What a list misses is told object by object, and that takes a while where there are many: nothing is
+// decided before it is all told. What is little then is deleted.
+func TestAListThatMissesMuchIsToldSlowly(t *testing.T) {
+	bubble(t, options{policy: guarding}, func(w *world) {
+		many := addrs(60)
+		w.deploy("web", "a/web", many...)
+		w.sleep(10 * time.Second)
+		w.forget()
+		for _, r := range slices.SortedFunc(maps.Keys(w.objects), desired.Ref.Compare) {
+			if r.Kind == desired.KindPod {
+				w.loop.Missed(r)
+				w.sleep(100 * time.Millisecond)
+			}
+		}
+		w.sleep(time.Minute)
+		w.want(held("a/web", many...))
+		w.wantPosts(0)
+
+		w.found()
+		w.sleep(time.Minute)
+		w.loop.Missed(desired.Ref{Kind: desired.KindPod, Namespace: "shop", Name: "pod-" + many[0]})
+		w.sleep(time.Minute)
+		w.want(held("a/web", many[1:]...))
+		w.wantPosts(1)
+	})
+}
+
 // An APIC that is rolled back while we run has objects again that were deleted, and lacks what was
 // made since.
 func TestAnAPICThatIsRolledBack(t *testing.T) {

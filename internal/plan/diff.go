@@ -335,7 +335,7 @@ func (d *differ) deleteEPG(e aci.ExtEPG, g observed.ExtEPG, reason Reason) {
 		held = held || reason == Unclaimed && d.guarded(aci.Place{ExtEPG: e, Prefix: n.Prefix}, n.DN, n.Name)
 	}
 	if self := (aci.Place{ExtEPG: e}); reason == Unclaimed && d.guarded(self, e.DN(), "") {
-		d.plan.Held = append(d.plan.Held, Held{self, e.DN()})
+		d.hold(self, e.DN())
 		held = true
 	}
 	if held {
@@ -520,7 +520,7 @@ func (d *differ) leave(h aci.ExtEPG, p netip.Prefix) bool {
 		d.reads[n.DN] = struct{}{}
 		return false
 	case reason == Unclaimed && d.guarded(aci.Place{ExtEPG: h, Prefix: p}, n.DN, n.Name):
-		d.plan.Held = append(d.plan.Held, Held{aci.Place{ExtEPG: h, Prefix: p}, n.DN})
+		d.hold(aci.Place{ExtEPG: h, Prefix: p}, n.DN)
 		return false
 	}
 	d.plan.Changes = append(d.plan.Changes, Change{

@@ -14,6 +14,10 @@ import (
 type Guard struct {
 	On    bool
 	Limit int // so many may go, and half of all that bear our mark
+
+	// Unsettled says that what a list misses may not all be told yet: nothing can be counted, and all
+	// deletions that nothing explains wait.
+	Unsettled bool
 }
 
 // Orphans are the objects that bear our mark, that nobody claims, and whose claim was not seen to
@@ -104,11 +108,14 @@ func unclaimed(want *desired.State, p aci.Place) bool {
 // EPGs returns the external EPGs with orphans, sorted.
 func (o Orphans) EPGs() []aci.ExtEPG { return slices.SortedFunc(maps.Keys(o.Of), aci.ExtEPG.Compare) }
 
-// guarded reports whether the deletion of the object dn of ours at p, with this name, must wait for a
-// person.
+// guarded reports whether the deletion of the object dn of ours at p, with this name, must wait: for a
+// person, or until what is orphaned can be counted.
 func (d *differ) guarded(p aci.Place, dn aci.DN, name string) bool {
 	if !d.policy.Guard.On || !orphaned(d.want, d.policy, p, dn, name) {
 		return false
+	}
+	if d.policy.Guard.Unsettled {
+		return true
 	}
 	if d.orphans == nil {
 		o := FindOrphans(d.want, d.have, d.policy)
@@ -119,6 +126,15 @@ func (d *differ) guarded(p aci.Place, dn aci.DN, name string) bool {
 	}
 	_, found := slices.BinarySearch(d.orphans.Of[p.ExtEPG], dn)
 	return found
+}
+
+// hold notes that the deletion of the object dn at p is guarded.
+func (d *differ) hold(p aci.Place, dn aci.DN) {
+	if d.policy.Guard.Unsettled {
+		d.plan.Unsettled = append(d.plan.Unsettled, p)
+		return
+	}
+	d.plan.Held = append(d.plan.Held, Held{p, dn})
 }
 
 // Held is a deletion that waits.

@@ -28,6 +28,8 @@ import (
 //	apic dump DN FILE            everything at and below DN with all attributes, for cmp
 //	apic owned DN CLUSTER COUNT  subnets in an EPG that bear the mark of a cluster
 //	apic deleteall DN COUNT      delete so many subnets of an EPG, one by one
+//	apic snapshot DN             what is configured in the external EPGs of an L3Out now
+//	apic rollback DN             as it was then, with one write
 //	apic orchestrate DN [BY]     set extMngdBy of an EPG, as only Nexus Dashboard Orchestrator can: msc, or nothing
 //
 //	apic seed JSON               write as the fabric itself: faults, and what only the APIC sets
@@ -52,7 +54,7 @@ func apicVerb(s *story, ts *testscript.TestScript, args []string) error {
 	need := map[string]int{
 		"post": 2, "delete": 1, "exists": 1, "is": 2, "tag": 3, "dump": 2, "fault": 1, "drop": 2, "wire": 1,
 		"attempts": 1, "hold": 1, "held": 1, "stats": 2, "owned": 3, "deleteall": 2, "version": 1, "rights": 1,
-		"orchestrate": 1, "seed": 1,
+		"orchestrate": 1, "seed": 1, "snapshot": 1, "rollback": 1,
 	}
 	if len(args) < need[do] {
 		return fmt.Errorf("apic %s takes %d arguments", do, need[do])
@@ -74,6 +76,20 @@ func apicVerb(s *story, ts *testscript.TestScript, args []string) error {
 	case "orchestrate":
 		body := fmt.Sprintf(`{"l3extInstP":{"attributes":{"dn":%q,"extMngdBy":%q}}}`, args[0], strings.Join(args[1:], ""))
 		return s.sim.Seed([]byte(body))
+	case "snapshot", "rollback":
+		o, ok, err := s.netops.tree(s.ctx, args[0])
+		if err != nil || !ok {
+			return fmt.Errorf("%s: there: %t, %w", args[0], ok, err)
+		}
+		if do == "snapshot" {
+			s.snapshot = o
+			return nil
+		}
+		body, err := json.Marshal(rollback(o, s.snapshot))
+		if err != nil {
+			return err
+		}
+		return s.netops.post(s.ctx, args[0], string(body))
 	case "exists", "is", "tag", "dump", "owned", "deleteall":
 		o, ok, err := s.netops.tree(s.ctx, args[0])
 		if err == nil && !ok {
@@ -206,6 +222,42 @@ func lookAt(ts *testscript.TestScript, do string, o object, args []string) error
 		return os.WriteFile(ts.MkAbs(args[1]), []byte(b.String()), 0o600)
 	}
 	return nil
+}
+
+// configurable are the attributes that a snapshot has, of the classes that it has.
+var configurable = map[string][]string{
+	"l3extOut":      {"name"},
+	"l3extInstP":    {"name", "annotation"},
+	"l3extSubnet":   {"ip", "name", "annotation", "scope"},
+	"tagAnnotation": {"key", "value"},
+}
+
+// rollback is what makes now what it was then: everything of then, and deletions of what is new.
+func rollback(now, then object) map[string]any {
+	attrs := map[string]string{}
+	for _, k := range configurable[then.class] {
+		attrs[k] = then.attrs[k]
+	}
+	children := []any{}
+	was := map[string]bool{}
+	for _, c := range then.children {
+		if configurable[c.class] == nil {
+			continue
+		}
+		was[c.attrs["rn"]] = true
+		i := slices.IndexFunc(now.children, func(n object) bool { return n.attrs["rn"] == c.attrs["rn"] })
+		is := object{}
+		if i >= 0 {
+			is = now.children[i]
+		}
+		children = append(children, rollback(is, c))
+	}
+	for _, c := range now.children {
+		if configurable[c.class] != nil && !was[c.attrs["rn"]] {
+			children = append(children, map[string]any{c.class: map[string]any{"attributes": map[string]string{"rn": c.attrs["rn"], "status": "deleted"}}})
+		}
+	}
+	return map[string]any{then.class: map[string]any{"attributes": attrs, "children": children}}
 }
 
 func (s *story) deleteSubnets(epg object, dn, count string) error {

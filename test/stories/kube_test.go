@@ -14,10 +14,12 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	appsv1 "k8s.io/api/apps/v1"
@@ -25,8 +27,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
@@ -291,16 +294,109 @@ func robotVerb(s *story, ts *testscript.TestScript, args []string) error {
 	return clientcmd.WriteToFile(*cfg, ts.MkAbs(args[1]))
 }
 
+// way is another way to the API server, on which it calls its version something else, and on which
+// lists may miss objects.
+type way struct {
+	*httptest.Server
+	version string
+
+	mu      sync.Mutex     // guards the fields below
+	shown   map[string]int // resource -> how many objects its lists show at most
+	expired map[string]bool
+}
+
+// show changes how many objects of a resource are listed, and has them listed anew: who watches is told
+// that he comes too late, as after a compaction.
+func (w *way) show(resource string, most int) {
+	w.mu.Lock()
+	w.shown[resource], w.expired[resource] = most, true
+	w.mu.Unlock()
+	w.CloseClientConnections()
+}
+
+// through answers what is not the API server's to answer, before the request goes there.
+func (w *way) through(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		resource := path.Base(r.URL.Path)
+		w.mu.Lock()
+		_, lists := w.shown[resource]
+		query := r.URL.Query()
+		var refusal *apierrors.StatusError
+		switch {
+		case !lists:
+		case !query.Has("watch"):
+			r.Header.Set("Accept", "application/json")
+		case query.Has("sendInitialEvents"): // as an API server that does not stream the initial state
+			refusal = apierrors.NewInvalid(schema.GroupKind{Kind: "ListOptions"}, "", field.ErrorList{
+				field.Forbidden(field.NewPath("sendInitialEvents"), "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"),
+			})
+		case w.expired[resource]:
+			refusal = apierrors.NewResourceExpired("too old resource version")
+			delete(w.expired, resource)
+		}
+		w.mu.Unlock()
+		if refusal == nil {
+			next.ServeHTTP(rw, r)
+			return
+		}
+		rw.Header().Set("Content-Type", "application/json")
+		rw.WriteHeader(int(refusal.ErrStatus.Code))
+		status := refusal.ErrStatus
+		status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
+		_ = json.NewEncoder(rw).Encode(status)
+	})
+}
+
+// answer changes what the API server answers.
+func (w *way) answer(resp *http.Response) error {
+	at := resp.Request.URL
+	w.mu.Lock()
+	most, lists := w.shown[path.Base(at.Path)]
+	w.mu.Unlock()
+	switch {
+	case at.Path == "/version":
+		return rewrite(resp, func(info map[string]any) {
+			info["gitVersion"], info["major"], info["minor"] = w.version, "", ""
+		})
+	case lists && resp.StatusCode == http.StatusOK && resp.Request.Method == http.MethodGet && !at.Query().Has("watch"):
+		return rewrite(resp, func(list map[string]any) {
+			if items, ok := list["items"].([]any); ok {
+				list["items"] = items[:min(most, len(items))]
+			}
+		})
+	}
+	return nil
+}
+
+// rewrite changes the JSON object that is the body of an answer.
+func rewrite(resp *http.Response, change func(map[string]any)) error {
+	var object map[string]any
+	if err := json.NewDecoder(resp.Body).Decode(&object); err != nil {
+		return err
+	}
+	change(object)
+	body, err := json.Marshal(object)
+	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	resp.Header.Set("Content-Length", strconv.Itoa(len(body)))
+	return err
+}
+
 // calledVerb opens another way to the API server, on which it calls its version something else:
 // called VERSION FILE [KUBECONFIG]. The file is a kubeconfig for that way, with the token of another
-// one, or the rights of the story. "called cut" closes all connections on it.
+// one, or the rights of the story. "called cut" closes all connections on it; "called shows RESOURCE
+// COUNT" has its lists show no more than so many objects of a resource.
 func calledVerb(s *story, ts *testscript.TestScript, args []string) error {
 	if len(args) == 1 && args[0] == "cut" && s.way != nil {
 		s.way.CloseClientConnections()
 		return nil
 	}
+	if len(args) == 3 && args[0] == "shows" && s.way != nil {
+		most, err := strconv.Atoi(args[2])
+		s.way.show(args[1], most)
+		return err
+	}
 	if len(args) != 2 && len(args) != 3 {
-		return errors.New("usage: called VERSION FILE [KUBECONFIG], called cut")
+		return errors.New("usage: called VERSION FILE [KUBECONFIG], called cut, called shows RESOURCE COUNT")
 	}
 	lab := shared.lab.RESTConfig()
 	as := &clientcmdapi.AuthInfo{}
@@ -320,35 +416,23 @@ func calledVerb(s *story, ts *testscript.TestScript, args []string) error {
 	if err != nil {
 		return err
 	}
-	way := httptest.NewTLSServer(&httputil.ReverseProxy{
-		Transport: transport,
-		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
-		ModifyResponse: func(resp *http.Response) error {
-			if resp.Request.URL.Path != "/version" {
-				return nil
-			}
-			var info version.Info
-			if err := json.NewDecoder(resp.Body).Decode(&info); err != nil {
-				return err
-			}
-			info.GitVersion, info.Major, info.Minor = args[0], "", ""
-			body, err := json.Marshal(info)
-			resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-			resp.Header.Set("Content-Length", strconv.Itoa(len(body)))
-			return err
-		},
-	})
-	s.way = way
+	w := &way{version: args[0], shown: map[string]int{}, expired: map[string]bool{}}
+	w.Server = httptest.NewTLSServer(w.through(&httputil.ReverseProxy{
+		Transport:      transport,
+		Rewrite:        func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		ModifyResponse: w.answer,
+	}))
+	s.way = w
 	s.t.Cleanup(func() {
-		way.CloseClientConnections() // watches, too
-		way.Close()
+		w.CloseClientConnections() // watches, too
+		w.Close()
 	})
 	cfg, err := clientcmd.LoadFromFile(s.kubeconfig)
 	if err != nil {
 		return err
 	}
 	cfg.Clusters[cfg.Contexts[cfg.CurrentContext].Cluster] = &clientcmdapi.Cluster{
-		Server: way.URL, CertificateAuthorityData: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: way.Certificate().Raw}),
+		Server: w.URL, CertificateAuthorityData: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.Certificate().Raw}),
 	}
 	cfg.AuthInfos[cfg.Contexts[cfg.CurrentContext].AuthInfo] = as
 	return clientcmd.WriteToFile(*cfg, ts.MkAbs(args[1]))

@@ -5,7 +5,6 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -59,12 +58,13 @@ type story struct {
 	fingerprint string // of the certificate
 	netops      *foreigner
 
-	way     *httptest.Server // another way to the API server; nil unless a script opens one
-	procs   map[string]*process
-	since   int           // request log entries up to here are not counted by requests
-	sinceAt time.Time     // when that was
-	arrival time.Duration // from then until all that was waited for had come
-	lawsOff map[string]bool
+	way      *way // another way to the API server; nil unless a script opens one
+	procs    map[string]*process
+	since    int           // request log entries up to here are not counted by requests
+	sinceAt  time.Time     // when that was
+	arrival  time.Duration // from then until all that was waited for had come
+	lawsOff  map[string]bool
+	snapshot object // what apic rollback goes back to
 }
 
 func newStory(t testing.TB, e *testscript.Env) (*story, error) {
