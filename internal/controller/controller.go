@@ -106,7 +106,8 @@ type Controller struct {
 	turned    chan struct{}                       // gets a token when something may have changed; nil unless somebody waits
 	held      map[aci.ExtEPG]map[aci.DN]aci.Place // deletions that wait for a person
 	later     map[aci.Place]time.Time             // what could not be decided -> when it is looked at again
-	unsettled time.Time                           // until then more may be told of what a list misses
+	orphans   map[aci.Place]struct{}              // found so far: deletions that nothing explains, waiting or not
+	unsettled time.Time                           // until then more may be told of what a list misses, or the APIC has again
 	would     map[aci.Place]string                // in a dry run: the change that would be made, as it was told
 	kept      map[aci.ExtEPG]string               // EPGs that stay although nobody names them -> why
 	problems  map[origin][]desired.Problem
@@ -158,6 +159,7 @@ func New(apic APIC, writer Writer, cluster Cluster, o Options) *Controller {
 		fights:    map[aci.Place]*fight{},
 		approvals: map[aci.ExtEPG]*approval{},
 		held:      map[aci.ExtEPG]map[aci.DN]aci.Place{},
+		orphans:   map[aci.Place]struct{}{},
 		later:     map[aci.Place]time.Time{},
 		would:     map[aci.Place]string{},
 		kept:      map[aci.ExtEPG]string{},
@@ -182,7 +184,7 @@ func (c *Controller) Fold(r desired.Ref, obj metav1.Object) {
 func (c *Controller) Missed(r desired.Ref) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.unsettled = time.Now().Add(missedPause)
+	c.settlesLater()
 	c.folded(r, func() desired.Touched { return c.want.Missed(r) })
 }
 
@@ -390,7 +392,13 @@ func (c *Controller) watchNamed(known bool) []aci.L3Out {
 func (c *Controller) begin() {
 	c.running = true
 	c.want.Begin()
-	c.mark([]aci.Place{{}})
+	all := c.everything()
+	c.mark(all)
+	for _, p := range all {
+		if _, claimed := c.want.Claim(p); !claimed && (p.Prefix.IsValid() || !c.want.Named(p.ExtEPG)) {
+			c.orphans[p] = struct{}{} // if it is one, it is no news
+		}
+	}
 	for e := range c.records.there {
 		c.recordLater(e)
 	}

@@ -17,7 +17,12 @@ func (c *Controller) diff(key aci.DN, places []aci.Place) plan.Plan {
 	c.heed()
 	policy := c.opts.Policy
 	policy.Guard.Unsettled = time.Now().Before(c.unsettled)
-	return plan.Diff(c.want, c.have, policy, key, places)
+	p := plan.Diff(c.want, c.have, policy, key, places)
+	if c.news(p.Orphaned) && !policy.Guard.Unsettled {
+		policy.Guard.Unsettled = true
+		p = plan.Diff(c.want, c.have, policy, key, places)
+	}
+	return p
 }
 
 // heed takes in what the APIC said at the newest login, if that is news. It is asked after each

@@ -88,7 +88,7 @@ func (c *Controller) report(domain aci.DN, places map[aci.Place]struct{}, p plan
 	for o, list := range found {
 		c.tell(o, list)
 	}
-	c.hold(places, p.Held, p.Unsettled)
+	c.hold(places, p.Held, p.Unsettled, p.Orphaned)
 	for _, e := range slices.SortedFunc(maps.Keys(p.Kept), aci.ExtEPG.Compare) {
 		why := strings.Join(p.Kept[e], ", ")
 		if c.kept[e] != why && !c.silent {

@@ -16,14 +16,37 @@ const ReasonOrphansHeld = "OrphansHeld"
 // much any more.
 const heldPause = 30 * time.Second
 
-// missedPause is how long after the last object that a list missed nothing is deleted for that. A list
-// is told object by object, in much less than a second; on a machine that is busy it may take longer.
-const missedPause = 5 * time.Second
+// tellPause is how long after the last object that a list missed, or that an APIC has again, nothing is
+// deleted for that. Both are told object by object, in much less than a second; on a machine that is busy
+// it may take longer.
+const tellPause = 5 * time.Second
+
+// settlesLater begins the wait until all of that is told. Callers hold mu.
+func (c *Controller) settlesLater() { c.unsettled = time.Now().Add(tellPause) }
+
+// news notes what became an orphan since everything was read, and reports whether something did: more
+// may be about to. Callers hold mu.
+func (c *Controller) news(orphaned []aci.Place) bool {
+	found := false
+	for _, p := range orphaned {
+		if _, known := c.orphans[p]; !known {
+			c.orphans[p] = struct{}{}
+			found = true
+		}
+	}
+	if found {
+		c.settlesLater()
+	}
+	return found
+}
 
 // hold keeps account of the deletions that wait at places, for a person or until all is told, and tells
 // of an external EPG in which none waited for a person. Callers hold mu.
-func (c *Controller) hold(places map[aci.Place]struct{}, held []plan.Held, unsettled []aci.Place) {
-	still := map[aci.Place]bool{}
+func (c *Controller) hold(places map[aci.Place]struct{}, held []plan.Held, unsettled, orphaned []aci.Place) {
+	still, orphans := map[aci.Place]bool{}, map[aci.Place]bool{}
+	for _, p := range orphaned {
+		orphans[p] = true
+	}
 	for _, p := range unsettled {
 		still[p] = true
 		c.later[p] = c.unsettled
@@ -32,6 +55,9 @@ func (c *Controller) hold(places map[aci.Place]struct{}, held []plan.Held, unset
 		still[h.Place] = true
 	}
 	for p := range places {
+		if !orphans[p] {
+			delete(c.orphans, p)
+		}
 		if e := p.ExtEPG; c.held[e] != nil && !still[p] {
 			maps.DeleteFunc(c.held[e], func(_ aci.DN, q aci.Place) bool { return q == p })
 			if len(c.held[e]) == 0 {

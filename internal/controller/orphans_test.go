@@ -270,6 +270,49 @@ func TestAnAPICThatIsRolledBack(t *testing.T) {
 	}
 }
 
+// A roll-back may be announced object by object, and be found L3Out by L3Out where it is not: nothing is
+// counted before it is all told. That is so each time.
+func TestAnAPICThatIsRolledBackSlowly(t *testing.T) {
+	for name, o := range map[string]apicsim.Options{"tags announced": {ObserveTags: true}, "tags not announced": {}} {
+		t.Run(name, func(t *testing.T) {
+			r := prometheus.NewRegistry()
+			bubble(t, options{sim: o, policy: guarding, metrics: r}, func(w *world) {
+				many := addrs(30)
+				w.deploy("web", "a/web", "10.9.0.1") // lets us hear of a
+				const web = "a/web*: 10.9.0.1*"
+				for range 2 {
+					w.deploy("old", "a/old", many...)
+					w.sleep(10 * time.Second)
+					w.undeploy("old", many...)
+					w.sleep(time.Minute)
+					w.want(web)
+					w.ours("a/old")
+					for _, ip := range many {
+						w.sleep(time.Second)
+						w.ours("a/old", ip)
+					}
+					w.sleep(time.Minute)
+					w.want(held("a/old", many...), web)
+					w.holds(r, 31)
+				}
+				// What is little goes, after a while.
+				w.undeploy("old", many...)
+				w.sleep(time.Minute)
+				w.remove(dn("a/old"))
+				w.sleep(time.Minute)
+				w.ours("a/old", many[:3]...)
+				w.sleep(2 * time.Second)
+				w.want(held("a/old", many[:3]...), web)
+				w.sleep(10 * time.Second)
+				w.want(web)
+				if n := w.loop.Remembered()["orphans"]; n != 0 {
+					t.Errorf("%d orphans are kept in mind", n)
+				}
+			})
+		})
+	}
+}
+
 // What was seen to end is deleted, however much it is.
 func TestExplainedDeletionsAreNeverHeld(t *testing.T) {
 	many := addrs(100)

@@ -15,8 +15,8 @@ type Guard struct {
 	On    bool
 	Limit int // so many may go, and half of all that bear our mark
 
-	// Unsettled says that what a list misses may not all be told yet: nothing can be counted, and all
-	// deletions that nothing explains wait.
+	// Unsettled says that what a list misses, or what an APIC has again, may not all be told yet: nothing
+	// can be counted, and all deletions that nothing explains wait.
 	Unsettled bool
 }
 
@@ -114,6 +114,7 @@ func (d *differ) guarded(p aci.Place, dn aci.DN, name string) bool {
 	if !d.policy.Guard.On || !orphaned(d.want, d.policy, p, dn, name) {
 		return false
 	}
+	d.plan.Orphaned = append(d.plan.Orphaned, p)
 	if d.policy.Guard.Unsettled {
 		return true
 	}

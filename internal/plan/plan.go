@@ -95,6 +95,8 @@ type Plan struct {
 	Problems map[aci.Place][]desired.Problem
 	// Held are deletions that wait for a person, because nothing explains them and they are many.
 	Held []Held
+	// Orphaned are places of deletions that nothing explains, also of those that do not wait.
+	Orphaned []aci.Place
 	// Unsettled are places of deletions that wait for no more than that Guard.Unsettled ends.
 	Unsettled []aci.Place
 	// Kept are EPGs that no workload names any more and that stay, with the reason.

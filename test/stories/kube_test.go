@@ -326,6 +326,7 @@ func (w *way) through(next http.Handler) http.Handler {
 		case !lists:
 		case !query.Has("watch"):
 			r.Header.Set("Accept", "application/json")
+			r.Header.Del("Accept-Encoding") // long lists come compressed where the client can take it
 		case query.Has("sendInitialEvents"): // as an API server that does not stream the initial state
 			refusal = apierrors.NewInvalid(schema.GroupKind{Kind: "ListOptions"}, "", field.ErrorList{
 				field.Forbidden(field.NewPath("sendInitialEvents"), "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"),
