@@ -55,7 +55,7 @@ type Records struct {
 func NewRecords(c client.Client, owner aci.Owner) *Records { return &Records{c, owner} }
 
 // Record writes rec and st, where they differ from what is there. It does not retry: the caller
-// comes again after an error, also after a conflict.
+// comes again after an error, also after a conflict, and after desired.ErrOtherRecord.
 func (r *Records) Record(ctx context.Context, rec desired.Record, st desired.Status) error {
 	name := nameOf(rec.EPG)
 	have := &v1alpha1.ExternalEPG{}
@@ -93,8 +93,9 @@ func (r *Records) Record(ctx context.Context, rec desired.Record, st desired.Sta
 	return nil
 }
 
+// errOther is the desired.ErrOtherRecord of x.
 func errOther(x *v1alpha1.ExternalEPG) error {
-	return fmt.Errorf("ExternalEPG %s is the record of another aci-sync, with --cluster-id=%s; if that is no more, delete it", x.Name, x.Spec.Cluster)
+	return fmt.Errorf("ExternalEPG %s is %w, with --cluster-id=%s; if that is no more, delete it", x.Name, desired.ErrOtherRecord, x.Spec.Cluster)
 }
 
 // Answer replaces what was approved for e by what became of it.

@@ -207,7 +207,8 @@ func TestWatch_tells_of_records_before_any_object_and_as_they_change(t *testing.
 	if err := theirs.Record(t.Context(), desired.Record{EPG: f}, desired.Status{Ready: desired.Condition{Reason: "Syncing"}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Record(t.Context(), desired.Record{EPG: f}, desired.Status{}); err == nil || !strings.Contains(err.Error(), "--cluster-id=c2") {
+	err := r.Record(t.Context(), desired.Record{EPG: f}, desired.Status{})
+	if !errors.Is(err, desired.ErrOtherRecord) || !strings.Contains(err.Error(), "--cluster-id=c2") {
 		t.Errorf("writing the record of another aci-sync: %v", err)
 	}
 	if err := r.Forget(t.Context(), f); err != nil {
