@@ -143,6 +143,9 @@ func ParseVRF(d DN) (VRF, bool) {
 	return VRF{tenant, s}, true
 }
 
+// Universe is the DN above all tenants. It stands for the relations of all L3Outs to their VRFs.
+const Universe DN = "uni"
+
 // SubnetIP reads the ip of an RN "extsubnet-[ip]"; false when rn is anything else, also a
 // child of a subnet.
 func SubnetIP(rn string) (string, bool) {

@@ -65,6 +65,8 @@ type State struct {
 	reading  map[aci.DN]*reading
 	held     map[aci.ExtEPG]bool // paused by a record
 
+	relations relations
+
 	leafFaults map[aci.ExtEPG][]aci.MO
 }
 
@@ -123,13 +125,15 @@ func (s *State) Exists(l aci.L3Out) bool {
 	return o != nil && o.exists
 }
 
-// VRF returns the VRF that l belongs to; false while that is not known or does not resolve.
+// VRF returns the VRF that l belongs to; false while that is not known or does not resolve. Of an L3Out
+// that was not read whole the relations of the fabric tell it.
 func (s *State) VRF(l aci.L3Out) (aci.VRF, bool) {
 	o := s.l3outs[l]
-	if o == nil || o.vrf == (aci.VRF{}) {
-		return aci.VRF{}, false
+	if o == nil || !o.complete && o.vrf == (aci.VRF{}) {
+		v, ok := s.relations.vrfs[l]
+		return v, ok
 	}
-	return o.vrf, true
+	return o.vrf, o.vrf != aci.VRF{}
 }
 
 // Domain is the DN of the VRF in which prefixes of l must be unique, and the key under which
