@@ -19,8 +19,9 @@ const (
 	ClassRsProv        = "fvRsProv"
 	ClassRsCons        = "fvRsCons"
 	ClassRsCustQosPol  = "fvRsCustQosPol"
+	ClassRsNode        = "l3extRsNodeL3OutAtt" // of an L3Out: that it is on a node
 	ClassFaultInst     = "faultInst"
-	ClassFaultDelegate = "faultDelegate"
+	ClassFaultDelegate = "faultDelegate" // a fault of another object, shown at the one that caused it
 )
 
 // Values of the attribute status.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -145,6 +146,26 @@ func ParseVRF(d DN) (VRF, bool) {
 
 // Universe is the DN above all tenants. It stands for the relations of all L3Outs to their VRFs.
 const Universe DN = "uni"
+
+// Topology is the DN above all nodes of the fabric and what they are made of. It stands for the
+// faults that leafs raise.
+const Topology DN = "topology"
+
+var nodeRule = regexp.MustCompile(`^topology/pod-[0-9]+/node-([0-9]+)(?:/|$)`)
+
+// NodeOf reads the id of the node that d is or lies below, such as 101 of
+// "topology/pod-1/node-101/sys". Ids are unique in a fabric.
+func NodeOf(d DN) (int, bool) {
+	m := nodeRule.FindStringSubmatch(string(d))
+	if m == nil {
+		return 0, false
+	}
+	id, err := strconv.Atoi(m[1])
+	if err != nil {
+		return 0, false
+	}
+	return id, true
+}
 
 // SubnetIP reads the ip of an RN "extsubnet-[ip]"; false when rn is anything else, also a
 // child of a subnet.

@@ -41,6 +41,26 @@ func TestNames_to_DN_and_back(t *testing.T) {
 	}
 }
 
+func TestNodeOf(t *testing.T) {
+	t.Parallel()
+	for d, want := range map[aci.DN]int{
+		"topology/pod-1/node-101":                                      101,
+		"topology/pod-2/node-103/sys/actrl/dbgStatsReport/fault-F3544": 103,
+		"topology/pod-1/node-1":                                        1,
+		"topology/pod-1":                                               0,
+		"topology/pod-1/node-":                                         0,
+		"topology/pod-1/node-101x":                                     0,
+		"topology/pod-1/protpaths-101-102":                             0,
+		"uni/topology/pod-1/node-101":                                  0,
+		"topology/pod-1/node-99999999999999999999":                     0,
+		"": 0,
+	} {
+		if got, ok := aci.NodeOf(d); got != want || ok != (want != 0) {
+			t.Errorf("%s: %d, %v", d, got, ok)
+		}
+	}
+}
+
 func TestNames_of_other_DNs(t *testing.T) {
 	t.Parallel()
 	for _, d := range []aci.DN{"", "uni", "uni/tn-t", "uni/tn-t/ap-a", "uni/tn-/out-o", "uni/tn-t/out-", "topology/pod-1", "uni/tn-t/brc-out-x"} {

@@ -50,8 +50,8 @@ type Client struct {
 	member   int  // index of the member that is spoken to
 	suspect  bool // that member failed last
 	socket   *socket
-	sockErr  error // why there is no socket, once an attempt failed
-	subs     map[aci.L3Out]*subscription
+	sockErr  error                    // why there is no socket, once an attempt failed
+	subs     map[aci.DN]*subscription // by the root of their updates
 	lifetime lifetimeTrust
 }
 
@@ -84,7 +84,7 @@ func New(members []*url.URL, username string, o Options) (*Client, error) {
 		authRate: rate.NewLimiter(1, 2),
 		updates:  make(chan aci.Update),
 		changed:  make(chan struct{}),
-		subs:     map[aci.L3Out]*subscription{},
+		subs:     map[aci.DN]*subscription{},
 	}
 	c.mail.init()
 	return c, nil
@@ -149,8 +149,8 @@ func (c *Client) Run(ctx context.Context) error {
 	return nil
 }
 
-// Updates carries the events below the subscribed L3Outs, and a Gap for each subscribed
-// L3Out whose events may have been lost: until it is read again, what is known of it is not
+// Updates carries the events below the subscribed L3Outs and those of faults, and a Gap for each of
+// these whose events may have been lost: until it is read again, what is known of it is not
 // complete. A receiver that is slow loses events to a Gap, never silently. Run closes it.
 func (c *Client) Updates() <-chan aci.Update { return c.updates }
 
@@ -162,7 +162,7 @@ type Status struct {
 	Version       string    // of the APIC, such as "5.2(1g)"; empty when it did not say
 	Domains       []string  // security domains of the user, sorted; "all" is the whole fabric
 	SocketUp      bool      // events can arrive
-	Subscriptions int       // L3Outs that are subscribed
+	Subscriptions int       // L3Outs that are subscribed to, and faults
 	Err           string    // what went wrong last, without secrets; empty when all is well
 }
 

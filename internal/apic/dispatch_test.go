@@ -96,12 +96,13 @@ func TestSubscriptionID_of_answers(t *testing.T) {
 	}
 }
 
-// FuzzDispatch feeds frames: whatever comes, every update is about a subscribed L3Out and
-// every object of an event lies below it and knows its DN.
+// FuzzDispatch feeds frames: whatever comes, every update is about a subscribed L3Out or about faults, and
+// every object of an event lies below it, or is a fault, and knows its DN.
 func FuzzDispatch(f *testing.F) {
 	for _, s := range []string{
 		`{"subscriptionId":["1","2"],"imdata":[{"l3extSubnet":{"attributes":{"dn":"uni/tn-t/out-a/instP-e/extsubnet-[10.0.0.0/8]","status":"deleted"}}}]}`,
 		`{"subscriptionId":"1","imdata":[{"fvTenant":{"attributes":{"dn":"uni/tn-t"},"children":[{"l3extOut":{"attributes":{"rn":"out-a"}}}]}}]}`,
+		`{"imdata":[{"faultInst":{"attributes":{"dn":"topology/pod-1/node-101/sys/actrl/dbgStatsReport/fault-F3544","status":"deleted"}}}]}`,
 		`{"imdata":[{"l3extOut":{"attributes":{}}}]}`, `{`, ``,
 	} {
 		f.Add([]byte(s))
@@ -111,18 +112,21 @@ func FuzzDispatch(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a, b := aci.L3Out{Tenant: "t", Name: "a"}, aci.L3Out{Tenant: "t", Name: "b"}
-		c.subs[a], c.subs[b] = &subscription{l3out: a}, &subscription{l3out: b}
+		a, b := ofL3Out(aci.L3Out{Tenant: "t", Name: "a"}), ofL3Out(aci.L3Out{Tenant: "t", Name: "b"})
+		for _, of := range []topic{a, b, faults()} {
+			c.subs[of.root] = &subscription{topic: of}
+		}
 		c.dispatch(data)
 		for u, ok := c.mail.take(); ok; u, ok = c.mail.take() {
-			if u.Root != a.DN() && u.Root != b.DN() {
+			if u.Root != a.root && u.Root != b.root && u.Root != aci.Topology {
 				t.Errorf("an update of %s", u.Root)
 			}
 			if (u.Kind == aci.Gap) != (len(u.Objects) == 0) {
 				t.Errorf("a %v with %d objects", u.Kind, len(u.Objects))
 			}
 			for _, m := range u.Objects {
-				if !m.DN.Within(u.Root) || m.Children != nil {
+				_, below := aci.L3OutOf(m.DN)
+				if m.Children != nil || below != (u.Root != aci.Topology) || below && !m.DN.Within(u.Root) || !below && m.Class != aci.ClassFaultInst {
 					t.Errorf("%s below %s, children %v", m.DN, u.Root, m.Children)
 				}
 			}

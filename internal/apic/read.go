@@ -18,7 +18,7 @@ const pageSize = 5000
 // classes are what aci-sync knows of an L3Out.
 var classes = []string{
 	aci.ClassL3Out, aci.ClassRsEctx, aci.ClassExtEPG, aci.ClassSubnet,
-	aci.ClassRsProv, aci.ClassRsCons, aci.ClassTagAnnotation, aci.ClassFaultInst, aci.ClassFaultDelegate,
+	aci.ClassRsProv, aci.ClassRsCons, aci.ClassRsNode, aci.ClassTagAnnotation, aci.ClassFaultInst, aci.ClassFaultDelegate,
 }
 
 // incomplete is an answer that contradicts itself or the one before. It is temporary: the
@@ -298,20 +298,4 @@ func (c *Client) Marks(ctx context.Context, o aci.Owner) ([]aci.DN, error) {
 	}
 	slices.Sort(out)
 	return slices.Compact(out), nil
-}
-
-// Faults lists the faults on leafs that say that a prefix or a rule of an external EPG could not be
-// programmed, as far as the user may read them. Those that are delegated stand below the EPG, too, and
-// are announced; others are not.
-//
-// Source: apic-rest.md 4.3 for F0467. unverified: that F3544 and F3545 are failures to program a prefix
-// and a rule in the hardware of a leaf.
-func (c *Client) Faults(ctx context.Context) ([]aci.MO, error) {
-	r := request{op: "faults", path: "/api/class/" + aci.ClassFaultInst + ".json"}
-	faults, err := c.readPages(ctx, r, aci.ClassFaultInst,
-		`query-target-filter=and(or(eq(faultInst.code,"F0467"),eq(faultInst.code,"F3544"),eq(faultInst.code,"F3545")),ne(faultInst.severity,"cleared"))`)
-	if err != nil {
-		return nil, err
-	}
-	return flat(r, faults)
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/haystacknetworks/aci-sync/internal/apicsim"
 )
 
-const allClasses = "l3extOut,l3extRsEctx,l3extInstP,l3extSubnet,fvRsProv,fvRsCons,tagAnnotation,faultInst,faultDelegate"
+const allClasses = "l3extOut,l3extRsEctx,l3extInstP,l3extSubnet,fvRsProv,fvRsCons,l3extRsNodeL3OutAtt,tagAnnotation,faultInst,faultDelegate"
 
 // dns are the DNs of objects, sorted.
 func dns(objects []aci.MO) []string {

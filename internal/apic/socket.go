@@ -227,7 +227,7 @@ func (c *Client) ping(ctx context.Context, cancel context.CancelCauseFunc, conn 
 // anything.
 //
 // Source: apic-rest.md 6.2: one event lists every subscription that it matches, so that it
-// is told once whatever their number; the DN says which L3Out it is about.
+// is told once whatever their number; class and DN say what it is about.
 func (c *Client) dispatch(data []byte) {
 	rep, err := aci.DecodeReply(bytes.NewReader(data))
 	if err == nil && rep.Err != nil {
@@ -241,22 +241,33 @@ func (c *Client) dispatch(data []byte) {
 	defer c.mu.Unlock()
 	if err != nil {
 		c.log.Warn("apic event not understood", "err", err)
-		for l := range c.subs {
-			c.mail.put(aci.Update{Kind: aci.Gap, Root: l.DN()})
+		for root := range c.subs {
+			c.mail.put(aci.Update{Kind: aci.Gap, Root: root})
 		}
 		return
 	}
 	for len(objects) > 0 {
-		l, _ := aci.L3OutOf(objects[0].DN)
+		root := about(objects[0])
 		n := 1
-		for n < len(objects) && objects[n].DN.Within(l.DN()) {
+		for n < len(objects) && about(objects[n]) == root {
 			n++
 		}
-		if c.subs[l] != nil {
-			c.mail.put(aci.Update{Kind: aci.Event, Root: l.DN(), Objects: objects[:n:n]})
+		if c.subs[root] != nil {
+			c.mail.put(aci.Update{Kind: aci.Event, Root: root, Objects: objects[:n:n]})
 		}
 		objects = objects[n:]
 	}
+}
+
+// about is the root of the update that tells of m; "" when nothing that can be subscribed to does.
+func about(m aci.MO) aci.DN {
+	if l, ok := aci.L3OutOf(m.DN); ok {
+		return l.DN()
+	}
+	if m.Class == aci.ClassFaultInst {
+		return aci.Topology
+	}
+	return ""
 }
 
 // events is the flat list of the objects of an event and their children, in order.

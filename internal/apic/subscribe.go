@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -44,11 +45,23 @@ const (
 	ignored
 )
 
-// subscription is the wish for the events of an L3Out. It stands in Client.subs until
-// Forget, whether the APIC has it or not.
+// topic is what can be subscribed to.
+type topic struct {
+	root   aci.DN // of the updates about it
+	path   string
+	params []string // of the query
+}
+
+// ofL3Out is all of l that aci-sync knows.
+func ofL3Out(l aci.L3Out) topic {
+	return topic{l.DN(), moPath(l.DN()), []string{"query-target=subtree", "target-subtree-class=" + strings.Join(classes, ",")}}
+}
+
+// subscription is the wish for the events of a topic. It stands in Client.subs until it is
+// forgotten, whether the APIC has it or not.
 type subscription struct {
-	l3out aci.L3Out
-	turn  chan struct{} // holds a token while somebody subscribes
+	topic
+	turn chan struct{} // holds a token while somebody subscribes
 
 	// Client.mu guards the fields below.
 	id         string // empty when the APIC has no subscription
@@ -61,9 +74,10 @@ type subscription struct {
 }
 
 // Read reads everything of l that aci-sync knows: l3extOut, l3extRsEctx, l3extInstP,
-// l3extSubnet, fvRsProv, fvRsCons and tagAnnotation. Unless there is one, it makes a
-// subscription first, so that what changes while it reads arrives on Updates. No objects
-// mean that l does not exist; its creation is announced all the same.
+// l3extSubnet, fvRsProv, fvRsCons, l3extRsNodeL3OutAtt, tagAnnotation, faultInst and
+// faultDelegate. Unless there is one, it makes a subscription first, so that what changes
+// while it reads arrives on Updates. No objects mean that l does not exist; its creation is
+// announced all the same.
 //
 // A subscription that is lost while Read is under way is an error, and a Gap. An answer
 // that contradicts itself is an error. It needs Run unless Options.ReadOnce, and waits up
@@ -71,49 +85,90 @@ type subscription struct {
 //
 // Source: apic-rest.md 6.1, 6.4.
 func (c *Client) Read(ctx context.Context, l aci.L3Out) (aci.Update, error) {
+	return c.readSubscribed(ctx, ofL3Out(l), func() ([]aci.MO, error) { return c.readL3Out(ctx, l) })
+}
+
+// ReadFaults reads the faults by which leafs say that they have not programmed what they were
+// told: F0467 of external EPGs, which may or may not be delegated to what Read reads, and F3544
+// and F3545 of a leaf as a whole, which are not. It subscribes to them as
+// Read does to an L3Out; the Root of what comes of it is aci.Topology. Of what the user may not
+// read the APIC says nothing, or refuses it with 403.
+//
+// The filter asks only for what never changes of a fault, so that news of its end passes it. After a
+// leaf has rebooted its events may not come any more; reading now and then is the remedy.
+//
+// Source: apic-rest.md 4.3 and 6.4; docs/docs/validations.md of s:preup, "HW Programming Failure",
+// for F3544 and F3545, which exist from APIC 4.1 on.
+func (c *Client) ReadFaults(ctx context.Context) (aci.Update, error) {
+	t := faults()
+	return c.readSubscribed(ctx, t, func() ([]aci.MO, error) {
+		r := request{op: "read", dn: t.root, path: t.path}
+		objects, err := c.readPages(ctx, r, aci.ClassFaultInst, t.params...)
+		if err != nil {
+			return nil, err
+		}
+		return flat(r, objects)
+	})
+}
+
+// faults is the topic of ReadFaults.
+func faults() topic {
+	return topic{aci.Topology, "/api/class/" + aci.ClassFaultInst + ".json", []string{
+		`query-target-filter=or(and(eq(faultInst.code,"F0467"),wcard(faultInst.dn,"uni/epp/rtd")),` +
+			`eq(faultInst.code,"F3544"),eq(faultInst.code,"F3545"))`,
+	}}
+}
+
+// readSubscribed reads a topic after subscribing to it, unless ReadOnce.
+func (c *Client) readSubscribed(ctx context.Context, t topic, read func() ([]aci.MO, error)) (aci.Update, error) {
 	var sub *subscription
 	var id string
 	if !c.opts.ReadOnce {
 		var err error
-		if sub, id, err = c.subscribed(ctx, l); err != nil {
+		if sub, id, err = c.subscribed(ctx, t); err != nil {
 			return aci.Update{}, err
 		}
 	}
-	objects, err := c.readL3Out(ctx, l)
+	objects, err := read()
 	if err != nil {
 		return aci.Update{}, err
 	}
 	if sub != nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if c.subs[l] != sub || sub.id != id {
-			return aci.Update{}, fmt.Errorf("read %s: the subscription ended meanwhile", l.DN())
+		if c.subs[t.root] != sub || sub.id != id {
+			return aci.Update{}, fmt.Errorf("read %s: the subscription ended meanwhile", t.root)
 		}
 	}
-	return aci.Update{Kind: aci.FullRead, Root: l.DN(), Objects: objects}, nil
+	return aci.Update{Kind: aci.FullRead, Root: t.root, Objects: objects}, nil
 }
 
 // Forget drops the subscription of l: its events are no longer told and it is no longer
 // refreshed. The APIC has no call to end it; it expires there.
-func (c *Client) Forget(l aci.L3Out) {
+func (c *Client) Forget(l aci.L3Out) { c.forget(l.DN()) }
+
+// ForgetFaults drops the subscription to faults.
+func (c *Client) ForgetFaults() { c.forget(aci.Topology) }
+
+func (c *Client) forget(root aci.DN) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if sub := c.subs[l]; sub != nil {
+	if sub := c.subs[root]; sub != nil {
 		sub.id = ""
-		delete(c.subs, l)
+		delete(c.subs, root)
 	}
-	c.mail.forget(l.DN())
+	c.mail.forget(root)
 	c.announce()
 }
 
-// subscribed returns the subscription of l with its present id, after making one if there
+// subscribed returns the subscription to t with its present id, after making one if there
 // is none.
-func (c *Client) subscribed(ctx context.Context, l aci.L3Out) (*subscription, string, error) {
+func (c *Client) subscribed(ctx context.Context, t topic) (*subscription, string, error) {
 	c.mu.Lock()
-	sub := c.subs[l]
+	sub := c.subs[t.root]
 	if sub == nil {
-		sub = &subscription{l3out: l, turn: make(chan struct{}, 1)}
-		c.subs[l] = sub // from here on events are told, also those that come before the answer
+		sub = &subscription{topic: t, turn: make(chan struct{}, 1)}
+		c.subs[t.root] = sub // from here on events are told, also those that come before the answer
 	}
 	c.mu.Unlock()
 
@@ -121,7 +176,7 @@ func (c *Client) subscribed(ctx context.Context, l aci.L3Out) (*subscription, st
 	case sub.turn <- struct{}{}:
 		defer func() { <-sub.turn }()
 	case <-ctx.Done():
-		return nil, "", fmt.Errorf("subscribe %s: %w", l.DN(), context.Cause(ctx))
+		return nil, "", fmt.Errorf("subscribe %s: %w", t.root, context.Cause(ctx))
 	}
 	for tried := uint64(0); ; {
 		c.mu.Lock()
@@ -142,14 +197,14 @@ func (c *Client) subscribed(ctx context.Context, l aci.L3Out) (*subscription, st
 // session was renewed or the WebSocket lost, and that it is worth another attempt. tried is the
 // login of the attempt before, 0 for none; the one of this attempt is returned.
 func (c *Client) subscribe(ctx context.Context, sub *subscription, tried uint64) (login uint64, err error) {
-	r := request{op: "subscribe", dn: sub.l3out.DN(), path: moPath(sub.l3out.DN())}
+	r := request{op: "subscribe", dn: sub.root, path: sub.path}
 	s, own, err := c.openSocket(ctx)
 	if err != nil {
 		return 0, r.wrap(err)
 	}
 	start := time.Now()
 	wanted := c.wantedLifetime(s)
-	id, granted, err := c.subscribeFor(ctx, s, r, wanted)
+	id, granted, err := c.subscribeFor(ctx, s, r, sub.params, wanted)
 	e, answered := errors.AsType[*aci.Error](err)
 	noSocket := answered && e.Code == "405"
 	switch {
@@ -238,12 +293,10 @@ func (c *Client) wantedLifetime(s *session) time.Duration {
 // Source: apic-rest.md 2.6 for the limit of an answer, 6.1 for pages in the subscriptions
 // of the APIC's GUI.
 func (c *Client) subscribeFor(
-	ctx context.Context, s *session, r request, lifetime time.Duration,
+	ctx context.Context, s *session, r request, wanted []string, lifetime time.Duration,
 ) (id string, granted time.Duration, err error) {
 	for paged := false; ; {
-		params := []string{
-			"query-target=subtree", "target-subtree-class=" + strings.Join(classes, ","), "subscription=yes",
-		}
+		params := append(slices.Clip(wanted), "subscription=yes")
 		if lifetime > 0 {
 			params = append(params, refreshTimeout(lifetime))
 		}
@@ -359,7 +412,7 @@ func (c *Client) lose(sub *subscription) {
 		return
 	}
 	sub.id = ""
-	c.mail.put(aci.Update{Kind: aci.Gap, Root: sub.l3out.DN()})
+	c.mail.put(aci.Update{Kind: aci.Gap, Root: sub.root})
 }
 
 // keepSubscriptions refreshes each subscription when it is due, until ctx ends.
@@ -407,7 +460,7 @@ func (c *Client) keepSubscription(ctx context.Context, sub *subscription, id str
 	if lifetime > 0 {
 		params = append(params, refreshTimeout(lifetime))
 	}
-	r := request{op: "keep", dn: sub.l3out.DN(), path: "/api/subscriptionRefresh.json", query: query(params...)}
+	r := request{op: "keep", dn: sub.root, path: "/api/subscriptionRefresh.json", query: query(params...)}
 	sent := time.Now()
 	s, err := c.login(ctx, nil)
 	if err == nil {
@@ -443,10 +496,10 @@ func (c *Client) keepSubscription(ctx context.Context, sub *subscription, id str
 		if lifetime > 0 && c.lifetime == unproven {
 			c.lifetime = ignored
 		}
-		c.log.Warn("apic subscription ended", "dn", sub.l3out.DN(), "err", err)
+		c.log.Warn("apic subscription ended", "dn", sub.root, "err", err)
 		c.lose(sub)
 	case !now.Before(sub.expires) && ctx.Err() == nil:
-		c.log.Warn("apic subscription expired", "dn", sub.l3out.DN(), "err", err)
+		c.log.Warn("apic subscription expired", "dn", sub.root, "err", err)
 		c.lose(sub)
 	default:
 		sub.due = now.Add(jitter(refreshPatience, 2*refreshPatience))

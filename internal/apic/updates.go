@@ -12,7 +12,7 @@ import (
 const maxQueuedObjects = 50_000
 
 // mailbox holds updates between the WebSocket, which must not wait, and the receiver of
-// Updates. When it is full, everything in it becomes one Gap for each L3Out.
+// Updates. When it is full, everything in it becomes one Gap for each root.
 type mailbox struct {
 	wake chan struct{} // holds one token when the queue may have grown
 
@@ -28,7 +28,7 @@ func (m *mailbox) init() {
 	m.gaps = map[aci.DN]bool{}
 }
 
-// put appends u. Nothing is told of an L3Out after a Gap for it until that was received:
+// put appends u. Nothing is told of a root after a Gap for it until that was received:
 // the read that answers the Gap knows it all.
 func (m *mailbox) put(u aci.Update) {
 	m.mu.Lock()

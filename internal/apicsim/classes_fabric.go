@@ -68,8 +68,10 @@ func fabricClasses() []*class {
 	return append(list, faultClasses()...)
 }
 
-// faultClasses are faults, and what stands between a leaf and its faults.
-// Source: faultInst_F0467_full_attributes.json, whose DN does not tell the classes.
+// faultClasses are faults, and what stands between a leaf and its faults: those about an external
+// EPG, and those about all that the leaf programs (F3544, F3545).
+// Source: faultInst_F0467_full_attributes.json, and docs/docs/validations.md of s:preup, "HW
+// Programming Failure"; the DNs there do not tell the classes.
 func faultClasses() []*class {
 	var list []*class
 	for _, p := range []class{
@@ -79,6 +81,8 @@ func faultClasses() []*class {
 		{name: "(epp)", form: "epp", parents: []string{"(uni)"}},
 		{name: "(rtd)", form: "rtd-[{defDn}]", parents: []string{"(epp)"}, props: []prop{id("defDn", rule{})}},
 		{name: "(issues)", form: "nwissues", parents: []string{"(rtd)"}},
+		{name: "(actrl)", form: "actrl", parents: []string{"topSystem"}},
+		{name: "(report)", form: "dbgStatsReport", parents: []string{"(actrl)"}},
 	} {
 		p.foreign, p.hidden, p.phantom = true, true, true
 		list = append(list, &p)
@@ -96,7 +100,7 @@ func faultClasses() []*class {
 		ro("subject", "management"), ro("type", "config"),
 	}
 	return append(list, &class{
-		name: "faultInst", form: "fault-{code}", parents: []string{"(issues)"}, foreign: true, fault: true,
+		name: "faultInst", form: "fault-{code}", parents: []string{"(issues)", "(report)", "l3extInstP"}, foreign: true, fault: true,
 		props: slices.Concat(fault, []prop{ro("annotation", ""), state("delegated", "yes", yesNo()), ro("extMngdBy", "undefined"), ro("uid", "")}),
 	}, &class{
 		// Source: docs/docs/validations.md of s:preup, "L2/L3 Port Config".

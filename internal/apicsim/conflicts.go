@@ -17,8 +17,7 @@ type claim struct {
 // conflicts knows which external EPGs claim the same prefix in a VRF. The APIC accepts
 // that; leafs program one of them and raise F0467 for the others.
 //
-// Source: apic-rest.md 4.3. The EPG that came first wins, always; on real leafs the winner
-// can flip when they reload. unverified: that 0.0.0.0/0 and ::/0 never collide. See f0467.go
+// Source: apic-rest.md 4.3. The EPG that came first wins, until Sim.ReloadLeafs. unverified: that 0.0.0.0/0 and ::/0 never collide. See f0467.go
 // for the faults.
 type conflicts struct {
 	filed map[*node]claim   // subnet with import-security -> where it is in by

@@ -18,6 +18,7 @@ import (
 //	POST   /mo/{dn}                 write a body, as Post
 //	DELETE /mo/{dn}                 delete, as Delete
 //	POST   /seed                    write bodies as the fabric itself, as Seed
+//	POST   /leafs/reload            as ReloadLeafs
 //	GET    /dump/{dn}               the tree, as Dump
 //	GET    /requests?after=0        the request log, one JSON object a line
 //	GET    /stats                   counts
@@ -74,6 +75,10 @@ func (s *Sim) Control() http.Handler {
 			err = s.Seed(bodies)
 		}
 		done(w, err)
+	})
+	mux.HandleFunc("POST /leafs/reload", func(w http.ResponseWriter, _ *http.Request) {
+		s.ReloadLeafs()
+		done(w, nil)
 	})
 	mux.HandleFunc("GET /dump/{dn...}", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, s.Dump(r.PathValue("dn")))

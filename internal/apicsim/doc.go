@@ -50,7 +50,8 @@
 //     Options.DeployDelay; ConfigIssues of BGP peers of nodes without a loopback.
 //   - F0467: with Options.Leafs, one faultInst for each leaf and external EPG that loses a
 //     prefix with import-security to another EPG of its VRF that is deployed on that leaf,
-//     with its faultDelegate below the EPG; cleared, then deleted.
+//     with its faultDelegate below the EPG; cleared, then deleted. ReloadLeafs lets another
+//     EPG win. Faults of other kinds, of an EPG or of a leaf as a whole, when Seed says so.
 //   - Subscriptions: 405 without a socket, lifetimes, refresh-timeout, partial modified
 //     events, a deleted event for every object below a deleted one, all ids of a session in
 //     one frame, silence about tags (Options.ObserveTags breaks it), the trap of a cookie
@@ -91,7 +92,7 @@
 //   - Classes beside those above. Some common ones are known and always empty, so that
 //     queries for them succeed; writes of them are refused, and their DNs as if there were
 //     no such RN. App users and requestAppToken.
-//   - Faults other than F0467, health, statistics, audit logs, clocks of nodes, and what leafs
+//   - Faults that come by themselves, other than F0467; health, statistics, audit logs, clocks of nodes, and what leafs
 //     do: no BGP session comes up by itself, and no interface.
 //   - Shards, and so "request requires distributed transaction"; minorities and upgrades, in
 //     which members answer reads and refuse writes.

@@ -81,6 +81,23 @@ func deployedOn(out *node) []int {
 	return ids
 }
 
+// ReloadLeafs lets the leafs of Options.Leafs program everything anew, in the opposite order:
+// of the external EPGs that share a prefix, the one that came last has it now, and F0467 goes
+// to the others.
+//
+// Source: apic-rest.md 4.3 and 9: which EPG wins can flip when a leaf reloads.
+func (s *Sim) ReloadLeafs() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c, subs := range s.conflicts.by {
+		if len(subs) > 1 {
+			slices.Reverse(subs)
+			s.conflicts.judge(c)
+		}
+	}
+	(*s.members)[0].faultsLater()
+}
+
 // faultsLater lets the leafs notice after a while.
 func (s *Sim) faultsLater() {
 	if len(s.opts.Leafs) == 0 || s.conflicts.timer || s.opts.DeployDelay < 0 {

@@ -55,7 +55,10 @@ A seed file is a JSON array of such bodies (or one body), each placed by its dn 
 It may hold what no user may write: objects that only the fabric makes, such as the state of
 BGP sessions, and read-only attributes.
   [{"bgpPeerEntry":{"attributes":{"operSt":"established",
-    "dn":"topology/pod-1/node-101/sys/bgp/inst/dom-T:V/peer-[10.0.0.0/24]/ent-[10.0.0.11]"}}}]
+    "dn":"topology/pod-1/node-101/sys/bgp/inst/dom-T:V/peer-[10.0.0.0/24]/ent-[10.0.0.11]"}}},
+   {"faultInst":{"attributes":{"lc":"raised","severity":"major","descr":"80 number of Prefix failed on leaf1",
+    "dn":"topology/pod-1/node-101/sys/actrl/dbgStatsReport/fault-F3544"}}},
+   {"l3extInstP":{"attributes":{"configSt":"failed-to-apply","dn":"uni/tn-T/out-O/instP-E"}}}]
 
 With --control-listen 127.0.0.1:9443 a script makes things go wrong, over plain HTTP:
   curl -X POST http://127.0.0.1:9443/sockets/close
@@ -64,6 +67,7 @@ With --control-listen 127.0.0.1:9443 a script makes things go wrong, over plain 
   curl http://127.0.0.1:9443/faults -d '{"match":"^POST /api/mo/","times":3,"status":503}'
   curl -X DELETE http://127.0.0.1:9443/faults
   curl http://127.0.0.1:9443/seed -d @more.json   # as --seed
+  curl -X POST http://127.0.0.1:9443/leafs/reload   # another EPG wins where several share a prefix
   curl http://127.0.0.1:9443/dump/uni        # the tree, sorted
   curl http://127.0.0.1:9443/requests        # what was asked so far, a JSON object a line
   curl http://127.0.0.1:9443/stats

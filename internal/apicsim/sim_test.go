@@ -434,6 +434,7 @@ func TestControlPort(t *testing.T) {
 		{"POST", "/faults", `{"match":"fvTenant","times":-1,"status":503,"delay":"1ms"}`, 204, ""},
 		{"POST", "/events/drop?n=x", "", 400, "strconv.Atoi: parsing \"x\": invalid syntax\n"},
 		{"POST", "/events/drop?n=2&match=tn-T", "", 204, ""},
+		{"POST", "/leafs/reload", "", 204, ""},
 		{"POST", "/sockets/close", "", 204, ""},
 		{"POST", "/seed", `{"bgpPeerEntry":{"attributes":{"dn":"topology/pod-1/node-7/sys/bgp/inst/dom-T:V/peer-[10.0.0.1]/ent-[10.0.0.1]"}}}`, 204, ""},
 		{"POST", "/seed", `{"bgpPeerEntry":{"attributes":{"dn":"uni"}}}`, 400, "seed body 1: HTTP 400, code 120: unknown property value uni, name dn, class bgpPeerEntry [(Dn0)] Dn0=, \n"},

@@ -41,6 +41,7 @@ var update = flag.Bool("update", false, "rewrite the answers in testdata/transcr
 //	fault {…}                arm a Fault
 //	drop N MATCH             lose events
 //	seed …                   write as the fabric itself: Sim.Seed
+//	reload                   the leafs reload: Sim.ReloadLeafs
 //	cut                      close the sockets
 //	# words                  a comment
 //
@@ -133,6 +134,8 @@ func replay(t *testing.T, script string) string {
 			if err := c.sim.Seed([]byte(rest)); err != nil {
 				out.WriteString("! " + err.Error() + "\n")
 			}
+		case "reload":
+			c.sim.ReloadLeafs()
 		case "cut":
 			c.sim.CloseSockets()
 		default:

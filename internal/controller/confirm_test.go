@@ -232,7 +232,7 @@ func TestAMissingL3OutIsLookedForEverMoreRarely(t *testing.T) {
 	bubble(t, options{}, func(w *world) {
 		w.deploy("web", "new/web", "10.0.0.1")
 		w.sleep(time.Minute)
-		const read = "out-new.json?query-target=subtree&target-subtree-class=l3extOut,l3extRsEctx,l3extInstP,l3extSubnet,fvRsProv,fvRsCons,tagAnnotation,faultInst,faultDelegate&page"
+		const read = "out-new.json?query-target=subtree&target-subtree-class=l3extOut,l3extRsEctx,l3extInstP,l3extSubnet,fvRsProv,fvRsCons,l3extRsNodeL3OutAtt,tagAnnotation,faultInst,faultDelegate&page"
 		if n := w.reads(read); n != 5 { // at 0, 5, 15, 35 and, for the first time after 60 s more, 75 s
 			if n != 4 {
 				t.Errorf("%d reads in the first minute", n)

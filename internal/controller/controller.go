@@ -33,10 +33,11 @@ type APIC interface {
 	PauseTags(ctx context.Context, l aci.L3Out) ([]aci.DN, error)
 	// Marks returns the DNs of all objects that bear a mark of o, fabric-wide.
 	Marks(ctx context.Context, o aci.Owner) ([]aci.DN, error)
-	// Faults returns the faults on leafs about external EPGs, fabric-wide.
-	Faults(ctx context.Context) ([]aci.MO, error)
 	// Forget ends the subscription to l.
 	Forget(l aci.L3Out)
+	// ReadFaults subscribes to the faults of leafs and reads them; ForgetFaults ends that.
+	ReadFaults(ctx context.Context) (aci.Update, error)
+	ForgetFaults()
 	// Login returns what the APIC said of itself and of the user at the newest login; false before
 	// the first.
 	Login() (aci.Login, bool)
@@ -116,7 +117,7 @@ type Controller struct {
 	login     aci.Login // the newest that was taken in
 	heeded    bool      // there was one
 	blind     bool      // marked objects may not be looked for
-	faultless bool      // faults on leafs cannot be read, and it was said
+	faults    faultWatch
 }
 
 // watch is an L3Out that is read and subscribed to.
@@ -166,6 +167,7 @@ func New(apic APIC, writer Writer, cluster Cluster, o Options) *Controller {
 		origins:   map[desired.Ref]map[origin]struct{}{},
 		shown:     map[shown]int{},
 		records:   newRecords(),
+		faults:    newFaultWatch(),
 	}
 	return c
 }
@@ -207,6 +209,11 @@ func (c *Controller) touched(t desired.Touched) {
 		return
 	}
 	c.mark(t.Places)
+	for _, p := range t.Places {
+		if !p.Prefix.IsValid() { // one names it, or does not any more
+			c.tellFaults(p.ExtEPG)
+		}
+	}
 	for _, w := range t.Workloads {
 		c.tell(origin{workload: w}, c.want.Problems(w))
 		if e, ok := c.want.Target(w); ok {
@@ -239,6 +246,7 @@ func (c *Controller) Run(ctx context.Context) error {
 			return nil //nolint:nilerr // only the end of ctx ends a start
 		}
 		var workers errgroup.Group
+		workers.Go(func() error { c.followFaults(ctx); return nil })
 		for range c.opts.Workers {
 			workers.Go(func() error { c.work(ctx); return nil })
 		}
@@ -275,12 +283,17 @@ func (c *Controller) listen(ctx context.Context) error {
 
 // fold takes in an update of the fabric, and schedules what follows from it.
 func (c *Controller) fold(u aci.Update) {
+	if u.Root == aci.Topology {
+		c.foldFaults(u)
+		return
+	}
 	l, ok := aci.L3OutOf(u.Root)
 	if !ok {
 		return
 	}
 	key, existed := c.have.Domain(l), c.have.Exists(l)
 	places := c.have.Fold(u)
+	c.noteFaults()
 	c.mark(places)
 	if now := c.have.Domain(l); now != key {
 		c.rehome(l, key, now)
@@ -473,14 +486,14 @@ func (c *Controller) watch(l aci.L3Out) {
 		if c.running {
 			c.queue.Add(c.have.Domain(l))
 		}
+		c.faults.wake()
 	}
 }
 
-// resync looks for marked objects and faults fabric-wide once per interval, and when the user's rights
+// resync looks for marked objects fabric-wide once per interval, and when the user's rights
 // changed; the L3Outs themselves are read again by their workers.
 func (c *Controller) resync(ctx context.Context) {
 	for {
-		c.findFaults(ctx)
 		t := time.NewTimer(c.jitter())
 		select {
 		case <-ctx.Done():
@@ -493,22 +506,6 @@ func (c *Controller) resync(ctx context.Context) {
 		if _, err := c.findMarks(ctx); err != nil && ctx.Err() == nil {
 			c.log.Warn("cannot look for marked objects, will try again", "err", err)
 		}
-	}
-}
-
-// findFaults reads what leafs say is wrong, and compares what that concerns.
-func (c *Controller) findFaults(ctx context.Context) {
-	faults, err := c.apic.Faults(ctx)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case err == nil:
-		c.mark(c.have.SetLeafFaults(faults))
-		c.faultless = false
-	case ctx.Err() != nil, c.faultless:
-	default:
-		c.faultless = true
-		c.log.Warn("cannot read faults on leafs: those that are not delegated to an external EPG are not told of", "err", err)
 	}
 }
 

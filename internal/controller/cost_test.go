@@ -172,7 +172,11 @@ func (m *mirror) PauseTags(context.Context, aci.L3Out) ([]aci.DN, error) { retur
 
 func (m *mirror) Forget(aci.L3Out) {}
 
-func (m *mirror) Faults(context.Context) ([]aci.MO, error) { return nil, nil }
+func (m *mirror) ReadFaults(context.Context) (aci.Update, error) {
+	return aci.Update{Kind: aci.FullRead, Root: aci.Topology}, nil
+}
+
+func (m *mirror) ForgetFaults() {}
 
 // Post announces the subnets of the body.
 func (m *mirror) Post(_ context.Context, under aci.DN, epg aci.MO) error {

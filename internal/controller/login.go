@@ -62,8 +62,8 @@ func (c *Controller) heedVersion(old string) {
 
 func (c *Controller) heedRights(old aci.Login) {
 	if !c.login.ReadsAll() {
-		c.log.Warn("the user is not known to read the whole fabric: what is ours and not shown stays, unless a workload names its L3Out",
-			"reason", domains(c.login))
+		c.log.Warn("the user is not known to read the whole fabric: what is ours and not shown stays, unless a workload names its L3Out; "+
+			"of faults on leafs those may be missed that no external EPG shows", "reason", domains(c.login))
 	}
 	if !c.running {
 		return
@@ -78,6 +78,8 @@ func (c *Controller) heedRights(old aci.Login) {
 	case c.rights <- struct{}{}:
 	default:
 	}
+	c.faults.readAt = time.Time{}
+	c.faults.wake()
 }
 
 func domains(l aci.Login) string {

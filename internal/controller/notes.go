@@ -44,6 +44,7 @@ const (
 	comparison source = iota
 	refusals          // a change that the APIC refused
 	fights            // a change that somebody undoes
+	apicFaults        // the APIC, of an EPG
 )
 
 // foundAt is the origin of what a comparison in a domain finds at p.

@@ -155,3 +155,21 @@ func TestAnIdleControllerIsQuiet(t *testing.T) {
 		}
 	})
 }
+
+// Three L3Outs of two VRFs, and the faults of the fabric.
+func TestAStartCostsFewRequests(t *testing.T) {
+	bubble(t, options{}, func(w *world) {
+		for i, epg := range []string{"a/x", "b/x", "c/x"} {
+			w.deploy(strings.ReplaceAll(epg, "/", ""), epg, fmt.Sprintf("10.0.0.%d", i))
+		}
+		w.sleep(time.Minute)
+		w.forget()
+		w.restart()
+		w.sleep(time.Minute)
+		w.wantPosts(0)
+		// Login and logout, socket, marks; of each L3Out a subscription and a read; the same of faults.
+		if n := len(w.requests()); n > 4+2*3+2 {
+			t.Errorf("%d requests:\n%s", n, bodies(w.requests()))
+		}
+	})
+}

@@ -422,7 +422,9 @@ func (c *Controller) tidy(key aci.DN) {
 		c.apic.Forget(l)
 		c.have.Forget(l)
 		c.metrics.forget(l)
-		delete(c.watches, l)
+		if delete(c.watches, l); len(c.watches) == 0 {
+			c.forgetFaults()
+		}
 	}
 }
 

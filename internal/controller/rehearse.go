@@ -105,6 +105,9 @@ func (c *Controller) Plan(ctx context.Context) (Preview, error) {
 	if err != nil {
 		return Preview{}, err
 	}
+	if err := c.readFaults(ctx); err != nil {
+		c.log.Warn("cannot read the faults of leafs: nothing is said of them", "err", err)
+	}
 	after := &afterwards{APIC: c.apic, owner: c.opts.Policy.Owner}
 	c.apic = after
 	c.mu.Lock()
@@ -112,6 +115,9 @@ func (c *Controller) Plan(ctx context.Context) (Preview, error) {
 	defer c.queue.ShutDown()
 	c.silent = true
 	c.begin()
+	for _, e := range c.want.EPGs() {
+		c.tellFaults(e)
+	}
 	c.mu.Unlock()
 	preview := Preview{Unread: unread}
 	for range maxStages {

@@ -1,6 +1,7 @@
 package observed
 
 import (
+	"maps"
 	"net/netip"
 	"strings"
 
@@ -21,7 +22,8 @@ type event struct {
 // reads themselves.
 //
 // An update whose root is aci.Universe is about all l3extRsEctx of the fabric: it tells to which VRFs
-// L3Outs belong that were not read themselves, and touches no place.
+// L3Outs belong that were not read themselves, and touches no place. Faults touch no place, since nothing is written or not written because of
+// them: FaultsChanged tells of them.
 func (s *State) Fold(u aci.Update) []aci.Place {
 	var t touched
 	if u.Root == aci.Universe {
@@ -33,7 +35,7 @@ func (s *State) Fold(u aci.Update) []aci.Place {
 		for _, m := range u.Objects {
 			ev := event{m, s.own(m)}
 			for root, r := range s.reading {
-				if m.DN.Within(root) {
+				if m.DN.Within(root) || root == aci.Topology && isFault(m.Class) {
 					r.events = append(r.events, ev)
 				}
 			}
@@ -58,6 +60,10 @@ func (s *State) Fold(u aci.Update) []aci.Place {
 func (s *State) apply(ev event, t *touched) {
 	l, ok := aci.L3OutOf(ev.mo.DN)
 	o := s.l3outs[l]
+	if isFault(ev.mo.Class) && (!ok || o != nil) {
+		s.applyFault(ev.mo)
+		return
+	}
 	if !ok || o == nil {
 		return
 	}
@@ -69,11 +75,9 @@ func (s *State) apply(ev event, t *touched) {
 		s.applyL3Out(l, o, ev, t)
 	case ev.mo.Class == aci.ClassRsEctx:
 		s.applyVRF(l, o, ev, t)
+	case ev.mo.Class == aci.ClassRsNode:
+		s.applyNode(o, ev.mo)
 	case !inEPG:
-	case isFault(ev.mo.Class):
-		if g := o.epgs[e.Name]; g != nil && g.exists {
-			s.applyFault(e, g, ev.mo, t)
-		}
 	case ev.mo.Class == aci.ClassExtEPG && rest == "":
 		s.applyEPG(e, o, ev, t)
 	case ev.mo.Class == aci.ClassSubnet:
@@ -99,6 +103,7 @@ func (s *State) applyL3Out(l aci.L3Out, o *l3out, ev event, t *touched) {
 		o.exists, o.vrf = false, aci.VRF{}
 		s.relations.set(l, aci.VRF{})
 		clear(o.paused)
+		clear(o.nodes)
 	}
 }
 
@@ -140,6 +145,7 @@ func (s *State) applyEPG(e aci.ExtEPG, o *l3out, ev event, t *touched) {
 			o.complete = false // its creation was never announced, and what is in it neither
 		}
 		if !g.exists {
+			s.change(e)
 			g.contracts = map[string]struct{}{}
 			// Of one that was known to be there the news may just be late.
 			g.Revived = created && carried && !ev.own
@@ -163,7 +169,7 @@ func (s *State) applyEPG(e aci.ExtEPG, o *l3out, ev event, t *touched) {
 		g.Annotation = v
 	}
 	if g.configured(ev.mo.Attrs) {
-		t.add(e, netip.Prefix{})
+		s.change(e)
 	}
 	if v, ok := ev.mo.Attrs["extMngdBy"]; ok && v != g.ExtMngdBy {
 		g.ExtMngdBy = v
@@ -172,16 +178,17 @@ func (s *State) applyEPG(e aci.ExtEPG, o *l3out, ev event, t *touched) {
 	s.Unjudge(e)
 }
 
-// configured takes in what the EPG says of its configuration, and reports whether that is news.
+// configured takes in what the EPG says of its configuration, and reports whether it is well now and
+// was not, or the reverse.
 func (g *ExtEPG) configured(attrs map[string]string) bool {
-	was := *g
-	for attr, to := range map[string]*string{"scope": &g.VNID, "configSt": &g.ConfigSt, "configIssues": &g.ConfigIssues} {
-		if v, ok := attrs[attr]; ok {
-			*to = v
-		}
+	was := g.unwell()
+	if v, ok := attrs["configSt"]; ok {
+		g.ConfigSt = v
 	}
-	const failed = "failed-to-apply"
-	return was.ConfigIssues != g.ConfigIssues || (was.ConfigSt == failed) != (g.ConfigSt == failed)
+	if v, ok := attrs["configIssues"]; ok {
+		g.ConfigIssues = v
+	}
+	return !maps.Equal(was, g.unwell())
 }
 
 // gone notes that e is not there any more, and what it was.
@@ -196,8 +203,8 @@ func (s *State) gone(e aci.ExtEPG, g *epg, t *touched) {
 	}
 	g.ExtEPG, g.exists, g.doubted = ExtEPG{}, false, false
 	clear(g.vanished)
-	clear(g.faults)
-	clear(g.soaking)
+	s.forgetFaults(e.DN())
+	s.change(e)
 }
 
 // was says what g is to be remembered as. One that is known as ours and lost its mark is that
@@ -359,8 +366,6 @@ func (g *epg) contract(m aci.MO) {
 func newEPG() *epg {
 	return &epg{
 		contracts: map[string]struct{}{},
-		faults:    map[aci.DN]aci.MO{},
-		soaking:   map[aci.DN]aci.MO{},
 		subnets:   map[string]*Subnet{},
 		odd:       map[netip.Prefix][]*Subnet{},
 		vanished:  map[netip.Prefix]struct{}{},

@@ -49,8 +49,16 @@ func pick[T any](rng *rand.Rand, list []T) T { return list[rng.IntN(len(list))] 
 
 // set makes or changes an object and announces it; one below nothing is not made.
 func (f *fabric) set(class string, d aci.DN, attrs map[string]string) {
-	if class != aci.ClassL3Out && f.objects[d.Parent()].Class == "" {
-		return
+	switch class {
+	case aci.ClassL3Out, aci.ClassFaultInst, aci.ClassFaultDelegate:
+	case aci.ClassRsNode: // its parent is of a class that is not read
+		if l, _ := aci.L3OutOf(d); f.objects[l.DN()].Class == "" {
+			return
+		}
+	default:
+		if f.objects[d.Parent()].Class == "" {
+			return
+		}
 	}
 	old, there := f.objects[d]
 	now, event := maps.Clone(old.Attrs), map[string]string{"status": aci.StatusModified}
@@ -105,7 +113,7 @@ func (f *fabric) change() {
 		value := pick(rng, []string{us.Mark(d), us.Mark(d), aci.Owner("c2").Mark(d), us.Mark(d + "x"), "text"})
 		f.set(aci.ClassTagAnnotation, d.Child(aci.TagRN(aci.OwnerKey)), map[string]string{"key": aci.OwnerKey, "value": value})
 	}
-	switch rng.IntN(24) {
+	switch rng.IntN(28) {
 	case 0, 1:
 		f.set(aci.ClassL3Out, l.DN(), map[string]string{"name": l.Name, "descr": pick(rng, []string{"", "x"})})
 	case 2, 3:
@@ -115,7 +123,8 @@ func (f *fabric) change() {
 	case 4, 5, 6:
 		f.set(aci.ClassExtEPG, e.DN(), map[string]string{
 			"name": e.Name, "annotation": pick(rng, []string{"", us.Annotation()}), "extMngdBy": pick(rng, []string{"", "", "msc"}),
-			"descr": pick(rng, []string{"", "x"}),
+			"descr": pick(rng, []string{"", "x"}), "configSt": pick(rng, []string{"applied", "applying", "failed-to-apply"}),
+			"configIssues": pick(rng, []string{"", "", "none", "some-issue"}),
 		})
 	case 7, 8, 9, 10, 11, 12:
 		f.set(aci.ClassSubnet, subnet, map[string]string{
@@ -143,7 +152,45 @@ func (f *fabric) change() {
 		if rng.IntN(4) == 0 {
 			f.remove(l.DN())
 		}
+	case 24:
+		node := l.DN().Child("lnodep-N").Child("rsnodeL3OutAtt-[" + string(pick(rng, someLeafs)) + "]")
+		if f.set(aci.ClassRsNode, node, map[string]string{"rtrId": "1.1.1.1"}); rng.IntN(3) == 0 {
+			f.remove(node)
+		}
+	case 25, 26, 27:
+		f.changeFault(e)
 	}
+}
+
+var someLeafs = []aci.DN{"topology/pod-1/node-101", "topology/pod-2/node-102"}
+
+// changeFault does what leafs do.
+func (f *fabric) changeFault(e aci.ExtEPG) {
+	rng := f.rng
+	at := pick(rng, someLeafs)
+	d := pick(rng, []aci.DN{
+		at + "/sys/actrl/dbgStatsReport/fault-F3544",
+		at + "/local/svc-policyelem-id-0/uni/epp/rtd-[" + e.DN() + "]/nwissues/fault-F0467",
+		at + "/elsewhere/fault-F0467",
+		e.DN().Child("fd-[uni/epp/rtd-[" + string(e.DN()) + "]/" + string(at)[len("topology/pod-1/"):] + "/nwissues]-fault-F0467"),
+		e.DN().Child("fault-F3941"),
+	})
+	class := aci.ClassFaultInst
+	if strings.Contains(d.RN(), "fd-[") {
+		class = aci.ClassFaultDelegate
+	}
+	if d.Within(e.DN()) && f.objects[e.DN()].Class == "" {
+		return
+	}
+	if rng.IntN(5) == 0 {
+		f.remove(d)
+		return
+	}
+	f.set(class, d, map[string]string{
+		"lc":       pick(rng, []string{"soaking", "raised", "raised", "raised-clearing", "retaining"}),
+		"severity": pick(rng, []string{"minor", "minor", "cleared"}),
+		"descr":    pick(rng, []string{"80 number of Prefix failed on leaf1", "Configuration failed for " + string(e.DN()) + " due to x"}),
+	})
 }
 
 // TestState_equals_the_read_that_it_ends_in loses, repeats and shuffles events, and then reads.
@@ -172,6 +219,8 @@ func TestState_equals_the_read_that_it_ends_in(t *testing.T) {
 				f.read(t, seed, s, l.DN())
 			case 3:
 				f.read(t, seed, s, aci.ExtEPG{L3Out: l, Name: pick(f.rng, someNames)}.DN())
+			case 5:
+				f.read(t, seed, s, aci.Topology)
 			case 4:
 				if all := f.below("uni"); len(all) > 0 {
 					if m := pick(f.rng, all); m.Class == aci.ClassSubnet {
@@ -182,9 +231,9 @@ func TestState_equals_the_read_that_it_ends_in(t *testing.T) {
 		}
 		f.events = nil
 		fresh := NewState(us)
-		for _, l := range someL3Outs {
-			f.read(t, seed, s, l.DN())
-			f.read(t, seed, fresh, l.DN())
+		for _, root := range []aci.DN{someL3Outs[0].DN(), aci.Topology, someL3Outs[1].DN()} {
+			f.read(t, seed, s, root)
+			f.read(t, seed, fresh, root)
 		}
 		if diff := cmp.Diff(answers(fresh, false), answers(s, false)); diff != "" {
 			t.Fatalf("seed %d (-fresh +folded)\n%s", seed, diff)
@@ -236,7 +285,8 @@ func TestState_folds_events_over_a_read(t *testing.T) {
 				fold(t, seed, s, aci.Update{Kind: aci.ReadBegin, Root: l.DN()})
 				var objects []aci.MO
 				for _, class := range []string{
-					aci.ClassL3Out, aci.ClassRsEctx, aci.ClassExtEPG, aci.ClassSubnet, aci.ClassRsProv, aci.ClassTagAnnotation,
+					aci.ClassL3Out, aci.ClassRsEctx, aci.ClassExtEPG, aci.ClassSubnet, aci.ClassRsProv, aci.ClassRsNode, aci.ClassTagAnnotation,
+					aci.ClassFaultInst, aci.ClassFaultDelegate,
 				} {
 					for range f.rng.IntN(3) {
 						f.change()
@@ -251,6 +301,16 @@ func TestState_folds_events_over_a_read(t *testing.T) {
 				fold(t, seed, s, aci.Update{Kind: aci.FullRead, Root: l.DN(), Objects: objects})
 				tell(false)
 			}
+			fold(t, seed, s, aci.Update{Kind: aci.ReadBegin, Root: aci.Topology})
+			var faults []aci.MO
+			for _, leaf := range someLeafs {
+				for range f.rng.IntN(3) {
+					f.change()
+				}
+				tell(false)
+				faults = append(faults, f.below(leaf)...)
+			}
+			fold(t, seed, s, aci.Update{Kind: aci.FullRead, Root: aci.Topology, Objects: faults})
 		}
 		tell(true)
 		fresh := NewState(us)
@@ -260,6 +320,7 @@ func TestState_folds_events_over_a_read(t *testing.T) {
 			}
 			f.read(t, seed, fresh, l.DN())
 		}
+		f.read(t, seed, fresh, aci.Topology)
 		want, got := answers(fresh, true), answers(s, true)
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Fatalf("seed %d (-fresh +folded)\n%s", seed, diff)
@@ -272,6 +333,7 @@ func TestState_folds_events_over_a_read(t *testing.T) {
 func fold(t *testing.T, seed uint64, s *State, u aci.Update) {
 	t.Helper()
 	before := answers(s, false)
+	s.FaultsChanged()
 	touched := map[string]bool{}
 	for _, p := range s.Fold(u) {
 		touched[p.String()] = true
@@ -280,6 +342,15 @@ func fold(t *testing.T, seed uint64, s *State, u aci.Update) {
 		t.Fatalf("seed %d: after %+v: %s", seed, u, err)
 	}
 	after := answers(s, false)
+	changed := s.FaultsChanged()
+	for _, l := range someL3Outs {
+		for _, name := range someNames {
+			e := aci.ExtEPG{L3Out: l, Name: name}
+			if k := "faults of " + e.String(); before[k] != after[k] && !slices.Contains(changed, e) {
+				t.Fatalf("seed %d: %+v\n%s: %q -> %q, and only %v are said to differ", seed, u, k, before[k], after[k], changed)
+			}
+		}
+	}
 	for k := range merged(before, after) {
 		about, _, place := strings.Cut(k, ": ")
 		if before[k] != after[k] && place && !touched[about] && !touched[aci.Place{}.String()] {
@@ -311,7 +382,10 @@ func answers(s *State, vague bool) map[string]string {
 				}
 				continue
 			}
-			out[e.String()+": epg"] = fmt.Sprint(g.Annotation, g.ExtMngdBy, mark(g.Mark), s.Contracts(e), s.Paused(e), vrf)
+			if faults := s.Faults(e); faults != nil {
+				out["faults of "+e.String()] = fmt.Sprint(faults)
+			}
+			out[e.String()+": epg"] = fmt.Sprint(g.Annotation, g.ExtMngdBy, mark(g.Mark), s.Contracts(e), s.tagged(e), vrf)
 			for _, p := range somePrefixes {
 				at := aci.Place{ExtEPG: e, Prefix: p}
 				n, there := s.Subnet(at)
@@ -331,6 +405,13 @@ func answers(s *State, vague bool) map[string]string {
 		}
 	}
 	return out
+}
+
+// tagged reports whether e or its L3Out bears a pause tag. A pause outlives the EPG that bore it, which is
+// remembered.
+func (s *State) tagged(e aci.ExtEPG) bool {
+	paused := s.l3outs[e.L3Out].paused
+	return paused[e.DN()] || paused[e.L3Out.DN()]
 }
 
 // check holds the indexes against what they are made from; "" when they are right.
@@ -369,6 +450,24 @@ func (s *State) check() string {
 				return fmt.Sprintf("%s is absent and has subnets", e)
 			}
 		}
+	}
+	indexed := 0
+	for e, of := range s.blamed {
+		for d, f := range of {
+			if indexed++; s.faults[d] != f || f.epg != e || len(of) == 0 {
+				return fmt.Sprintf("%s is blamed by %s", e, d)
+			}
+		}
+	}
+	for leaf, of := range s.whole {
+		for d, f := range of {
+			if indexed++; s.faults[d] != f || f.leaf != leaf || !f.whole() {
+				return fmt.Sprintf("%s is of leaf %d", d, leaf)
+			}
+		}
+	}
+	if indexed != len(s.faults) {
+		return fmt.Sprintf("%d faults, and %d in the indexes", len(s.faults), indexed)
 	}
 	if len(holders) != len(s.holders) {
 		return fmt.Sprintf("holders of %d prefixes, not %d", len(holders), len(s.holders))

@@ -16,11 +16,13 @@ func (s *State) install(u aci.Update, t *touched) {
 	r := s.reading[u.Root]
 	delete(s.reading, u.Root)
 	l, ok := aci.L3OutOf(u.Root)
-	if !ok {
+	if !ok && u.Root != aci.Topology {
 		return
 	}
 	e, rest, inEPG := aci.ExtEPGOf(u.Root)
 	switch {
+	case u.Root == aci.Topology:
+		s.installFaults(u.Root, u.Objects)
 	case !inEPG:
 		s.installL3Out(l, u.Objects, t)
 		s.l3outs[l].complete = r == nil || !r.gap
@@ -32,6 +34,7 @@ func (s *State) install(u aci.Update, t *touched) {
 			s.judge(e, g, u.Objects)
 		}
 		s.installEPG(e, g, t)
+		s.addFaults(u.Objects)
 		s.setPaused(l, e.DN(), pauses(u.Objects)[e.DN()], t)
 		t.add(e, netip.Prefix{})
 	default:
@@ -72,6 +75,11 @@ func (s *State) installL3Out(l aci.L3Out, objects []aci.MO, t *touched) {
 	for d := range merged(o.paused, paused) {
 		s.setPaused(l, d, paused[d], t)
 	}
+	if on := nodes(objects); !maps.Equal(on, o.nodes) {
+		o.nodes = on
+		s.changeAll(o)
+	}
+	s.installFaults(l.DN(), objects)
 	if first || o.vrf != was {
 		for name, g := range o.epgs {
 			t.all(aci.ExtEPG{L3Out: l, Name: name}, g)
@@ -109,9 +117,6 @@ func (s *State) parse(objects []aci.MO) map[aci.ExtEPG]*epg {
 			continue
 		}
 		g.contract(m)
-		if isFault(m.Class) {
-			g.file(m)
-		}
 		if m.Class != aci.ClassSubnet {
 			continue
 		}
@@ -164,10 +169,9 @@ func (s *State) installEPG(e aci.ExtEPG, now *epg, t *touched) {
 	if was.doubted || was.ExtMngdBy != now.ExtMngdBy {
 		t.all(e, was) // what is in it may be written now
 	}
-	if !slices.Equal(faultsOf(was), faultsOf(now)) || was.ConfigIssues != now.ConfigIssues || was.ConfigSt != now.ConfigSt {
-		t.add(e, netip.Prefix{})
+	if !was.exists || !maps.Equal(was.unwell(), now.unwell()) {
+		s.change(e)
 	}
-	was.faults, was.soaking = now.faults, now.soaking
 	revived := was.Revived && was.exists && now.Mark.Value == ""
 	was.ExtEPG, was.exists, was.doubted, was.contracts = now.ExtEPG, true, false, now.contracts
 	was.Revived = revived
@@ -195,16 +199,6 @@ func (s *State) installEPG(e aci.ExtEPG, now *epg, t *touched) {
 		// What is somebody else's now stays that when aci-sync puts subnets into it.
 		was.recorded = was.last == Ours
 	}
-}
-
-// faultsOf tells faults apart: which there are, and what they say.
-func faultsOf(g *epg) []string {
-	var out []string
-	for dn, m := range g.faults {
-		out = append(out, string(dn)+" "+m.Attrs["descr"])
-	}
-	slices.Sort(out)
-	return out
 }
 
 func (s *State) installSubnet(e aci.ExtEPG, rest string, objects []aci.MO, t *touched) {

@@ -31,7 +31,6 @@ type ExtEPG struct {
 	Annotation   string
 	ExtMngdBy    string
 	Mark         Mark
-	VNID         string // of its VRF on leafs, attribute scope
 	ConfigSt     string
 	ConfigIssues string
 	// Revived: a POST of ours that meant to modify it made it.
@@ -67,15 +66,20 @@ type State struct {
 
 	relations relations
 
-	leafFaults map[aci.ExtEPG][]aci.MO
+	faults  map[aci.DN]*fault
+	blamed  map[aci.ExtEPG]map[aci.DN]*fault // EPG -> faults that name it
+	whole   map[int]map[aci.DN]*fault        // leaf -> faults of all that it holds
+	changed map[aci.ExtEPG]struct{}          // whose faults may be others than at the last call of FaultsChanged
 }
 
 type l3out struct {
+	id       aci.L3Out
 	complete bool
 	exists   bool
 	vrf      aci.VRF // zero when the relation does not resolve
 	epgs     map[string]*epg
 	paused   map[aci.DN]bool // the L3Out's DN, or an EPG's
+	nodes    map[aci.DN]int  // l3extRsNodeL3OutAtt -> the id of its node
 }
 
 type epg struct {
@@ -84,8 +88,6 @@ type epg struct {
 	last      Last
 	recorded  bool // ours, as known before its mark went
 	contracts map[string]struct{}
-	faults    map[aci.DN]aci.MO          // raised at or below it
-	soaking   map[aci.DN]aci.MO          // those that may come to be raised, or are cleared
 	doubted   bool                       // what it holds must be read again before anything is decided
 	subnets   map[string]*Subnet         // by the ip as the APIC spells it
 	odd       map[netip.Prefix][]*Subnet // those that the APIC spells otherwise than we would
@@ -109,7 +111,10 @@ func NewState(o aci.Owner) *State {
 		reading:  map[aci.DN]*reading{},
 		held:     map[aci.ExtEPG]bool{},
 
-		leafFaults: map[aci.ExtEPG][]aci.MO{},
+		faults:  map[aci.DN]*fault{},
+		blamed:  map[aci.ExtEPG]map[aci.DN]*fault{},
+		whole:   map[int]map[aci.DN]*fault{},
+		changed: map[aci.ExtEPG]struct{}{},
 	}
 }
 
@@ -340,6 +345,7 @@ func (s *State) Forget(l aci.L3Out) {
 		delete(s.l3outs, l)
 	}
 	delete(s.reading, l.DN())
+	s.forgetFaults(l.DN())
 }
 
 // Unread ends a read of root, begun with aci.ReadBegin, that failed: events are no longer kept
@@ -356,7 +362,7 @@ func (s *State) Release(e aci.ExtEPG) {
 func (s *State) l3out(l aci.L3Out) *l3out {
 	o := s.l3outs[l]
 	if o == nil {
-		o = &l3out{epgs: map[string]*epg{}, paused: map[aci.DN]bool{}}
+		o = &l3out{id: l, epgs: map[string]*epg{}, paused: map[aci.DN]bool{}, nodes: map[aci.DN]int{}}
 		s.l3outs[l] = o
 	}
 	return o

@@ -23,7 +23,6 @@ const (
 	ReasonEPGGone      = "EPGGone"          // its owner deleted an EPG that is not ours
 	ReasonConflict     = "AddressConflict"  // another workload, or a foreign subnet, has the prefix
 	ReasonMoveWaits    = "MoveWaits"        // the address stays until its new place can take it
-	ReasonFault        = "FaultRaised"      // the fabric says that it could not do what it was told
 	ReasonNotClassify  = "NotClassifying"   // a foreign subnet is used that lacks import-security
 )
 
@@ -235,9 +234,6 @@ func (d *differ) epg(e aci.ExtEPG) {
 	f := d.fate(e)
 	g, exists := d.have.ExtEPG(e)
 	dn := e.DN()
-	for _, fault := range d.have.Faults(e) {
-		d.problem(aci.Place{ExtEPG: e}, ReasonFault, "%s: the fabric reports %s", e, fault)
-	}
 	switch {
 	case f == created:
 		reason, lost := Claimed, []string(nil)

@@ -32,6 +32,9 @@ import (
 //	apic rollback DN             as it was then, with one write
 //	apic orchestrate DN [BY]     set extMngdBy of an EPG, as only Nexus Dashboard Orchestrator can: msc, or nothing
 //
+//	apic seed JSON               write as the fabric itself: faults, and what only the APIC sets
+//	apic reload                  the leafs reload, and program other prefixes where several EPGs have one
+//
 //	apic fault JSON|clear        see apicsim.Fault
 //	apic drop COUNT REGEXP       lose events of objects whose DN matches
 //	apic sockets | sessions      close all
@@ -51,7 +54,7 @@ func apicVerb(s *story, ts *testscript.TestScript, args []string) error {
 	need := map[string]int{
 		"post": 2, "delete": 1, "exists": 1, "is": 2, "tag": 3, "dump": 2, "fault": 1, "drop": 2, "wire": 1,
 		"attempts": 1, "hold": 1, "held": 1, "stats": 2, "owned": 3, "deleteall": 2, "version": 1, "rights": 1,
-		"orchestrate": 1, "snapshot": 1, "rollback": 1,
+		"orchestrate": 1, "seed": 1, "snapshot": 1, "rollback": 1,
 	}
 	if len(args) < need[do] {
 		return fmt.Errorf("apic %s takes %d arguments", do, need[do])
@@ -65,6 +68,11 @@ func apicVerb(s *story, ts *testscript.TestScript, args []string) error {
 		return s.netops.post(s.ctx, args[0], expand(ts, body))
 	case "delete":
 		return s.netops.remove(s.ctx, args[0])
+	case "seed":
+		return s.sim.Seed([]byte(expand(ts, args[0])))
+	case "reload":
+		s.sim.ReloadLeafs()
+		return nil
 	case "orchestrate":
 		body := fmt.Sprintf(`{"l3extInstP":{"attributes":{"dn":%q,"extMngdBy":%q}}}`, args[0], strings.Join(args[1:], ""))
 		return s.sim.Seed([]byte(body))
