@@ -350,7 +350,12 @@ func (s *State) Forget(l aci.L3Out) {
 
 // Unread ends a read of root, begun with aci.ReadBegin, that failed: events are no longer kept
 // for it.
-func (s *State) Unread(root aci.DN) { delete(s.reading, root) }
+func (s *State) Unread(root aci.DN) {
+	if root == aci.Universe {
+		s.relations.unread()
+	}
+	delete(s.reading, root)
+}
 
 // Release forgets what an absent EPG was, once no workload names it.
 func (s *State) Release(e aci.ExtEPG) {

@@ -56,6 +56,9 @@ func (r *relations) relate(u aci.Update) {
 	}
 }
 
+// unread ends a read that failed.
+func (r *relations) unread() { r.reading, r.events = false, nil }
+
 func (r *relations) apply(m aci.MO) {
 	l, ok := aci.L3OutOf(m.DN)
 	if !ok || m.Class != aci.ClassRsEctx {
