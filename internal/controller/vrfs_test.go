@@ -195,3 +195,26 @@ func TestAPlanSeesAllL3OutsOfTheVRF(t *testing.T) {
 		}
 	})
 }
+
+// The external EPG whose claim lost, or whose subnet does not classify, is not ready.
+func TestAConflictIsInTheStatus(t *testing.T) {
+	bubble(t, options{vrfs: three}, func(w *world) {
+		w.set("d/theirs/10.0.0.1", classifies)
+		w.set("b/net/10.0.0.3", `"scope":"export-rtctrl"`)
+		w.deploy("web", "a/web", "10.0.0.1", "10.0.0.2")
+		w.deploy("app", "b/app", "10.0.0.4")
+		w.deploy("api", "a/api")
+		w.podNamed("api", "api-pod", "10.0.0.4")
+		w.deploy("net", "b/net", "10.0.0.3")
+		w.sleep(30 * time.Second)
+		w.wantRecord("a/web", "managed=true owner=k1 web 1/2 AddressConflict AddressConflict")
+		w.wantRecord("b/app", "managed=true owner=k1 app 1/1 InSync")
+		w.wantRecord("a/api", "managed=true owner=k1 api 0/1 AddressConflict AddressConflict")
+		w.wantRecord("b/net", "managed=false net 1/1 NotClassifying NotClassifying")
+		w.remove(dn("d/theirs"))
+		w.set("b/net/10.0.0.3", classifies)
+		w.sleep(30 * time.Second)
+		w.wantRecord("a/web", "managed=true owner=k1 web 2/2 InSync")
+		w.wantRecord("b/net", "managed=false net 1/1 InSync")
+	})
+}
