@@ -71,13 +71,17 @@ func open(ctx context.Context, c config, s settings) (session, error) {
 	return session{cfg, recorder, s, log}, nil
 }
 
-// look lets f work with a controller that is told once all that is in the cluster, and that cannot
-// write.
-func (s session) look(ctx context.Context, f func(context.Context, *controller.Controller) error) error {
-	o := s.settings.apic
+// look opens a session, and lets f work with a controller that is told once all that is in the cluster,
+// and that cannot write.
+func look(ctx context.Context, c config, s settings, f func(context.Context, *controller.Controller) error) (session, error) {
+	at, err := open(ctx, c, s)
+	if err != nil {
+		return session{}, err
+	}
+	o := at.settings.apic
 	o.Gate, o.ReadOnce = apic.ReadOnly, true
-	_, err := s.with(ctx, o, false, f)
-	return err
+	_, err = at.with(ctx, o, false, f)
+	return at, err
 }
 
 // write lets f work with a controller that can write to the APIC. Of the cluster it is told once. It
@@ -119,12 +123,8 @@ func act(
 	ctx context.Context, c config, s settings, stdin io.Reader, stdout, stderr io.Writer, yes bool, about *aci.ExtEPG,
 	propose func(*controller.Controller) (proposal, error),
 ) error {
-	at, err := open(ctx, c, s)
-	if err != nil {
-		return err
-	}
 	var p proposal
-	err = at.look(ctx, func(ctx context.Context, loop *controller.Controller) error {
+	at, err := look(ctx, c, s, func(ctx context.Context, loop *controller.Controller) error {
 		if about != nil {
 			loop.Watch(*about)
 		}

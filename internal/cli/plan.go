@@ -45,13 +45,8 @@ could not be read; the rest is printed all the same.
 }
 
 func runPlan(ctx context.Context, c config, s settings, print printer, out io.Writer) error {
-	at, err := open(ctx, c, s)
-	if err != nil {
-		return err
-	}
 	var preview controller.Preview
-	err = at.look(ctx, func(ctx context.Context, loop *controller.Controller) error {
-		var err error
+	at, err := look(ctx, c, s, func(ctx context.Context, loop *controller.Controller) (err error) {
 		preview, err = loop.Plan(ctx)
 		return err
 	})

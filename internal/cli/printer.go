@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -90,9 +91,12 @@ func printText(w io.Writer, _ aci.Owner, p controller.Preview) error {
 	case len(p.Unread) == 0:
 		section("Nothing to do.")
 	}
-	_, err := io.WriteString(w, b.String())
+	_, err := io.WriteString(w, padding.ReplaceAllString(b.String(), ""))
 	return err
 }
+
+// padding is what a column of words leaves behind where nothing follows.
+var padding = regexp.MustCompile(`(?m) +$`)
 
 // details are what is written, and for whom.
 func details(ch plan.Change) string {

@@ -59,7 +59,8 @@ type Cluster interface {
 	// Note records a Kubernetes Event on an object; it does not block.
 	Note(to desired.Ref, warning bool, reason, message string)
 	// Record writes what is to be remembered of an external EPG and how things stand there, where
-	// that differs from what the cluster holds. It does not retry. One call at a time.
+	// that differs from what the cluster holds; desired.ErrOtherRecord when that is another
+	// aci-sync's. It does not retry. One call at a time.
 	Record(ctx context.Context, rec desired.Record, st desired.Status) error
 	// Forget deletes the record of e. One call at a time.
 	Forget(ctx context.Context, e aci.ExtEPG) error

@@ -75,6 +75,7 @@ type world struct {
 	log      bytes.Buffer
 	told     []string // "Reason Kind ns/name", in order
 	records  map[aci.ExtEPG]desired.Record
+	others   map[aci.ExtEPG]string // records of other clusters -> whose
 	statuses map[aci.ExtEPG]desired.Status
 	answers  []string
 	recorded int               // how often a record was written
@@ -365,6 +366,10 @@ func (w *world) Note(to desired.Ref, _ bool, reason, _ string) {
 // Record keeps a record as the cluster does, and tells of it.
 func (w *world) Record(_ context.Context, rec desired.Record, st desired.Status) error {
 	w.mu.Lock()
+	if whose := w.others[rec.EPG]; whose != "" {
+		w.mu.Unlock()
+		return fmt.Errorf("%w: %s", desired.ErrOtherRecord, whose)
+	}
 	was, had := w.records[rec.EPG]
 	rec.Approved = was.Approved
 	if !had || !was.Equal(rec) || !reflect.DeepEqual(w.statuses[rec.EPG], st) {

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -149,6 +150,7 @@ func (c *Controller) recount(p aci.Place) {
 // keepRecords writes records until its queue is shut down, and then those that are due in the
 // time that is left.
 func (c *Controller) keepRecords(ctx context.Context) {
+	others := map[aci.ExtEPG]string{} // those of another aci-sync -> what was logged of that
 	for {
 		e, down := c.records.queue.Get()
 		if down {
@@ -158,9 +160,17 @@ func (c *Controller) keepRecords(ctx context.Context) {
 		delete(c.records.due, e)
 		c.mu.Unlock()
 		wrote, again, err := c.keepRecord(ctx, e, recordEvery)
+		if err == nil {
+			delete(others, e)
+		}
 		switch {
 		case err != nil && ctx.Err() == nil:
-			c.log.Warn("cannot write a record, will try again", "epg", e, "err", err)
+			if others[e] != err.Error() {
+				c.log.Warn("cannot write a record, will try again", "epg", e, "err", err)
+			}
+			if errors.Is(err, desired.ErrOtherRecord) { // it may be for months, and nobody tells when it is no more
+				others[e] = err.Error()
+			}
 			c.records.queue.AddRateLimited(e)
 		case again > 0:
 			c.mu.Lock()
@@ -181,7 +191,7 @@ func (c *Controller) keepRecords(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
 	defer cancel()
 	for _, e := range left {
-		if _, _, err := c.keepRecord(ctx, e, 0); err != nil {
+		if _, _, err := c.keepRecord(ctx, e, 0); err != nil && !errors.Is(err, desired.ErrOtherRecord) {
 			c.log.Warn("cannot write a record", "epg", e, "err", err)
 			return
 		}

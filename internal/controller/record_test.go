@@ -332,16 +332,56 @@ func TestRecordsAreWrittenRarely(t *testing.T) {
 	})
 }
 
-// What is not recorded yet is, before the end.
+// A record of another aci-sync may stay for months: it is told of once, and again when it is yet another
+// one's, or comes back.
+func TestARecordOfAnotherAciSyncIsToldOfOnce(t *testing.T) {
+	bubble(t, options{}, func(w *world) {
+		is := func(whose string) {
+			w.mu.Lock()
+			w.others = map[aci.ExtEPG]string{extEPG("a/web"): whose, extEPG("a/db"): "k2"}
+			w.mu.Unlock()
+			w.sleep(3 * time.Hour)
+		}
+		told := func(web, db int) {
+			t.Helper()
+			for e, n := range map[string]int{"a/web": web, "a/db": db} {
+				if got := strings.Count(w.logged(), `msg="cannot write a record, will try again" epg=T/`+e); got != n {
+					t.Errorf("told %d times of %s, want %d", got, e, n)
+				}
+			}
+		}
+		w.deploy("web", "a/web", "10.0.0.1")
+		w.deploy("db", "a/db", "10.0.0.2")
+		is("k2")
+		w.pods("web", "10.0.0.3") // something to record
+		w.sleep(time.Minute)
+		told(1, 1)
+		is("k3")
+		told(2, 1)
+		is("")
+		told(2, 1)
+		if got, want := w.record("a/web"), "managed=true owner=k1 web 2/2 InSync"; got != want {
+			t.Errorf("record %s, want %s", got, want)
+		}
+		w.pods("web", "10.0.0.4")
+		is("k3")
+		told(3, 1)
+	})
+}
+
+// What is not recorded yet is, before the end, also when one of the records is another aci-sync's.
 func TestTheEndRecordsWhatIsDue(t *testing.T) {
 	bubble(t, options{}, func(w *world) {
 		w.sleep(10 * time.Second)
 		for i := range 30 {
 			w.deploy(fmt.Sprintf("web%d", i), fmt.Sprintf("a/web%d", i))
 		}
+		w.mu.Lock()
+		w.others = map[aci.ExtEPG]string{extEPG("a/web0"): "k2"}
+		w.mu.Unlock()
 		w.sleep(100 * time.Millisecond)
 		w.end()
-		if got := len(w.records); got != 30 {
+		if got := len(w.records); got != 29 {
 			t.Errorf("%d records", got)
 		}
 	})

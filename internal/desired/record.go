@@ -2,6 +2,7 @@ package desired
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 	"time"
 
@@ -15,6 +16,10 @@ const KindExternalEPG = "ExternalEPG"
 
 // RefOf names the ExternalEPG of e, for Events.
 func RefOf(e aci.ExtEPG) Ref { return Ref{Kind: KindExternalEPG, Name: e.String()} }
+
+// ErrOtherRecord says that what the cluster holds of an external EPG is the record of another
+// aci-sync, which is not touched.
+var ErrOtherRecord = errors.New("the record of another aci-sync")
 
 // Record is what must survive a restart, of one external EPG.
 type Record struct {

@@ -13,6 +13,7 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/haystacknetworks/aci-sync/api/v1alpha1"
@@ -54,7 +55,7 @@ type Records struct {
 func NewRecords(c client.Client, owner aci.Owner) *Records { return &Records{c, owner} }
 
 // Record writes rec and st, where they differ from what is there. It does not retry: the caller
-// comes again after an error, also after a conflict.
+// comes again after an error, also after a conflict, and after desired.ErrOtherRecord.
 func (r *Records) Record(ctx context.Context, rec desired.Record, st desired.Status) error {
 	name := nameOf(rec.EPG)
 	have := &v1alpha1.ExternalEPG{}
@@ -92,8 +93,9 @@ func (r *Records) Record(ctx context.Context, rec desired.Record, st desired.Sta
 	return nil
 }
 
+// errOther is the desired.ErrOtherRecord of x.
 func errOther(x *v1alpha1.ExternalEPG) error {
-	return fmt.Errorf("ExternalEPG %s is the record of another aci-sync, with --cluster-id=%s; if that is no more, delete it", x.Name, x.Spec.Cluster)
+	return fmt.Errorf("ExternalEPG %s is %w, with --cluster-id=%s; if that is no more, delete it", x.Name, desired.ErrOtherRecord, x.Spec.Cluster)
 }
 
 // Answer replaces what was approved for e by what became of it.
@@ -113,20 +115,23 @@ func (r *Records) Answer(ctx context.Context, e aci.ExtEPG, answer string) error
 	return nil
 }
 
-// Approve tells the leader what a person approved for e.
+// Approve tells the leader what a person approved for e. After a conflict it tries again, a few times:
+// the leader may be writing the record, and nobody comes again for a person.
 func (r *Records) Approve(ctx context.Context, e aci.ExtEPG, approval string) error {
-	obj := &v1alpha1.ExternalEPG{}
 	name := nameOf(e)
-	err := r.client.Get(ctx, types.NamespacedName{Name: name}, obj)
-	if err == nil && obj.Spec.Cluster != string(r.owner) {
-		return errOther(obj) // whoever leads would not look at it
-	}
-	if err == nil {
+	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		obj := &v1alpha1.ExternalEPG{}
+		if err := r.client.Get(ctx, types.NamespacedName{Name: name}, obj); err != nil {
+			return err
+		}
+		if obj.Spec.Cluster != string(r.owner) {
+			return errOther(obj) // whoever leads would not look at it
+		}
 		obj = obj.DeepCopy()
 		delete(obj.Annotations, v1alpha1.AnswerAnnotation)
 		metav1.SetMetaDataAnnotation(&obj.ObjectMeta, v1alpha1.ApprovedAnnotation, approval)
-		err = r.client.Update(ctx, obj)
-	}
+		return r.client.Update(ctx, obj)
+	})
 	if err != nil {
 		return fmt.Errorf("approve in ExternalEPG %s: %w", name, err)
 	}

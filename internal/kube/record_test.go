@@ -207,7 +207,8 @@ func TestWatch_tells_of_records_before_any_object_and_as_they_change(t *testing.
 	if err := theirs.Record(t.Context(), desired.Record{EPG: f}, desired.Status{Ready: desired.Condition{Reason: "Syncing"}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Record(t.Context(), desired.Record{EPG: f}, desired.Status{}); err == nil || !strings.Contains(err.Error(), "--cluster-id=c2") {
+	err := r.Record(t.Context(), desired.Record{EPG: f}, desired.Status{})
+	if !errors.Is(err, desired.ErrOtherRecord) || !strings.Contains(err.Error(), "--cluster-id=c2") {
 		t.Errorf("writing the record of another aci-sync: %v", err)
 	}
 	if err := r.Forget(t.Context(), f); err != nil {
@@ -258,4 +259,56 @@ func (f *first) Recorded(e aci.ExtEPG, rec *desired.Record) {
 	f.late = f.late || e.Tenant == f.ns && len(f.synced) == 0 && len(f.now) > 0
 	f.mu.Unlock()
 	f.view.Recorded(e, rec)
+}
+
+// elsewhere is a client beside which somebody else writes what was just read, as often as it says.
+type elsewhere struct {
+	client.Client
+	times int
+}
+
+func (c *elsewhere) Get(ctx context.Context, key types.NamespacedName, obj client.Object, o ...client.GetOption) error {
+	if err := c.Client.Get(ctx, key, obj, o...); err != nil || c.times == 0 {
+		return err
+	}
+	c.times--
+	theirs := obj.DeepCopyObject().(client.Object)
+	theirs.SetLabels(map[string]string{"left": fmt.Sprint(c.times)})
+	return c.Update(ctx, theirs)
+}
+
+// Whoever leads writes the record all the time, and must not get in the way of who approves something.
+func TestRecords_approve_what_somebody_else_writes(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	c := s.withCRD(t)
+	e := s.epg("E")
+	if err := NewRecords(c, "c1").Record(t.Context(), desired.Record{EPG: e}, desired.Status{Ready: desired.Condition{Reason: "Syncing"}}); err != nil {
+		t.Fatal(err)
+	}
+	busy := &elsewhere{Client: c, times: 2}
+	r := NewRecords(busy, "c1")
+	if err := r.Approve(t.Context(), e, "prune x"); err != nil || busy.times != 0 {
+		t.Fatalf("%v, with %d writes of others to come", err, busy.times)
+	}
+	obj := &v1alpha1.ExternalEPG{}
+	if err := c.Get(t.Context(), types.NamespacedName{Name: nameOf(e)}, obj); err != nil {
+		t.Fatal(err)
+	}
+	if rec, ok := recordOf(obj, "c1"); !ok || rec.Approved != "prune x" || obj.Labels["left"] != "0" {
+		t.Errorf("approved %q, labels %v", rec.Approved, obj.Labels)
+	}
+
+	// It gives up some time, and at once where waiting is of no use.
+	busy.times = 1000
+	if err := r.Approve(t.Context(), e, "prune y"); !apierrors.IsConflict(err) {
+		t.Errorf("against who never stops writing: %v", err)
+	}
+	busy.times = 0
+	if err := NewRecords(busy, "c2").Approve(t.Context(), e, "prune z"); err == nil || !strings.Contains(err.Error(), "--cluster-id=c1") {
+		t.Errorf("in the record of another aci-sync: %v", err)
+	}
+	if err := r.Approve(t.Context(), s.epg("F"), "prune z"); !apierrors.IsNotFound(err) {
+		t.Errorf("without a record: %v", err)
+	}
 }

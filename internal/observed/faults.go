@@ -175,9 +175,9 @@ func (s *State) addFaults(objects []aci.MO) {
 	}
 }
 
-// forgetFaults drops the faults at and below root, which is gone.
-func (s *State) forgetFaults(root aci.DN) {
-	for d := range maps.Clone(s.faults) {
+// forgetFaults drops those of some faults that are at or below root, which is gone.
+func (s *State) forgetFaults(of map[aci.DN]*fault, root aci.DN) {
+	for d := range of {
 		if d.Within(root) {
 			s.setFault(d, nil)
 		}

@@ -203,7 +203,7 @@ func (s *State) gone(e aci.ExtEPG, g *epg, t *touched) {
 	}
 	g.ExtEPG, g.exists, g.doubted = ExtEPG{}, false, false
 	clear(g.vanished)
-	s.forgetFaults(e.DN())
+	s.forgetFaults(s.blamed[e], e.DN())
 	s.change(e)
 }
 

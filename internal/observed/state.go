@@ -345,7 +345,7 @@ func (s *State) Forget(l aci.L3Out) {
 		delete(s.l3outs, l)
 	}
 	delete(s.reading, l.DN())
-	s.forgetFaults(l.DN())
+	s.forgetFaults(s.faults, l.DN())
 }
 
 // Unread ends a read of root, begun with aci.ReadBegin, that failed: events are no longer kept

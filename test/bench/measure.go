@@ -358,14 +358,17 @@ func wrong(rows []row) error {
 // maxSubnets is how many subnets one write may carry.
 const maxSubnets = 500
 
-// startRequests is how many requests a start may take: to log in, to open the WebSocket, to read the
-// faults and to find the L3Outs with something of ours; to subscribe to each and to read it, by classes when it does
-// not fit a page; and the pages, of subnets, of their marks there and of all marks.
+// startRequests is how many requests a start may take:
+//   - five: to log in, to open the WebSocket, to find what bears our mark, to subscribe to the faults of
+//     leafs and to read them;
+//   - two for each L3Out: to subscribe to it and to read it;
+//   - three more for each L3Out that does not fit a page: what is few, then subnets and tags apart;
+//   - one for each further page of all marks, of subnets and of tags.
 func startRequests(subnets int) int {
-	const page, classes = 5_000, 7
-	most := 4 + 2*l3outs
+	const page = 5_000
+	most := 5 + 2*l3outs
 	if subnets*2/l3outs > page*9/10 {
-		most += classes * l3outs
+		most += 3 * l3outs
 	}
 	return most + 3*(subnets/page)
 }

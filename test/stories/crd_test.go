@@ -2,16 +2,13 @@ package stories_test
 
 import (
 	"bytes"
-	"context"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/haystacknetworks/aci-sync/charts"
-	"github.com/haystacknetworks/aci-sync/internal/lab"
 )
 
 // A cluster without the definition of ExternalEPG, then with an old one, then with what the command
@@ -19,28 +16,7 @@ import (
 // definition.
 func TestDefinitionOfExternalEPG(t *testing.T) {
 	t.Parallel()
-	l, err := lab.Start(t.Context(), lab.Options{Bare: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Stop(context.WithoutCancel(t.Context())); err != nil {
-			t.Error(err)
-		}
-	})
-	s := &story{
-		t: t, ctx: t.Context(), dir: t.TempDir(), kubeconfig: l.Kubeconfig(), ns: "default", tenant: "TEN", cluster: "blue",
-		procs: map[string]*process{}, lawsOff: map[string]bool{}, sinceAt: time.Now(),
-	}
-	if err := s.startAPIC(false); err != nil {
-		t.Fatal(err)
-	}
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	s, l, must := alone(t)
 	const install = "aci-sync crds | kubectl apply --server-side -f -"
 
 	// Outside a cluster it warns, and runs without the durable promises.
@@ -54,7 +30,7 @@ func TestDefinitionOfExternalEPG(t *testing.T) {
 	var stderr bytes.Buffer
 	cmd := s.command(nil, []string{"run", "--leader-elect=false", "--metrics-bind-address=0", "--health-probe-bind-address=0"})
 	cmd.Stderr = &stderr
-	err = cmd.Run()
+	err := cmd.Run()
 	line := stderr.String()[strings.LastIndex(strings.TrimSpace(stderr.String()), "\n")+1:]
 	if cmd.ProcessState.ExitCode() != 1 || !strings.HasPrefix(line, "aci-sync: ") || !strings.Contains(line, "older than this aci-sync") ||
 		!strings.Contains(line, install) {

@@ -1,40 +1,19 @@
 package stories_test
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/haystacknetworks/aci-sync/charts"
-	"github.com/haystacknetworks/aci-sync/internal/lab"
 )
 
 // The kubeconfig is that of another cluster, in which nothing is, and --cluster-id is the same: what was
 // made for the right one is kept, and a person is told. It has an API server of its own.
 func TestKubeconfigOfAnotherCluster(t *testing.T) {
 	t.Parallel()
-	l, err := lab.Start(t.Context(), lab.Options{Bare: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Stop(context.WithoutCancel(t.Context())); err != nil {
-			t.Error(err)
-		}
-	})
-	s := &story{
-		t: t, ctx: t.Context(), dir: t.TempDir(), kubeconfig: l.Kubeconfig(), ns: "default", tenant: "TEN", cluster: "blue",
-		procs: map[string]*process{}, lawsOff: map[string]bool{}, sinceAt: time.Now(),
-	}
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	must(s.startAPIC(false))
+	s, l, must := alone(t)
 	must(l.Apply(t.Context(), string(charts.CRDs), "--server-side"))
 	mark := func(dn string) string {
 		return fmt.Sprintf(`{"tagAnnotation":{"attributes":{"key":"aci-sync","value":"blue %s"}}}`, dn)

@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/haystacknetworks/aci-sync/internal/apicsim"
+	"github.com/haystacknetworks/aci-sync/internal/lab"
 )
 
 const (
@@ -83,6 +84,30 @@ func newStory(t testing.TB, e *testscript.Env) (*story, error) {
 	e.Setenv("O2", s.l3out("OUT2"))
 	e.Setenv("FINGERPRINT", s.fingerprint)
 	return s, nil
+}
+
+// alone is a story on an API server of its own, in which nothing is. must ends the test after an error.
+func alone(t *testing.T) (s *story, l *lab.Lab, must func(error)) {
+	t.Helper()
+	must = func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	l, err := lab.Start(t.Context(), lab.Options{Bare: true})
+	must(err)
+	t.Cleanup(func() {
+		if err := l.Stop(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+	s = &story{
+		t: t, ctx: t.Context(), dir: t.TempDir(), kubeconfig: l.Kubeconfig(), ns: "default", tenant: "TEN", cluster: "blue",
+		procs: map[string]*process{}, lawsOff: map[string]bool{}, sinceAt: time.Now(),
+	}
+	must(s.startAPIC(false))
+	return s, l, must
 }
 
 func (s *story) startCluster(name string) error {
