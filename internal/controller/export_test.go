@@ -13,7 +13,7 @@ func (c *Controller) Remembered() map[string]int {
 	return map[string]int{
 		"watches": len(c.watches), "domains": len(c.domains), "dirty": dirty, "batches": len(c.batches), "awaits": len(c.awaits),
 		"refused": len(c.refused), "fights": len(c.fights), "held": len(c.held), "orphans": len(c.orphans), "later": len(c.later),
-		"kept": len(c.kept), "problems": len(c.problems), "shown": len(c.shown), "seen": len(c.have.L3Outs()), "faults": len(c.faults.changed),
+		"kept": len(c.kept), "problems": len(c.problems), "shown": len(c.shown), "seen": len(c.have.L3Outs()), "faults": len(c.faults.changed) + len(c.faults.told),
 	}
 }
 

@@ -22,8 +22,8 @@ type event struct {
 // reads themselves.
 //
 // An update whose root is aci.Universe is about all l3extRsEctx of the fabric: it tells to which VRFs
-// L3Outs belong that were not read themselves, and touches no place. Faults touch no place, since nothing is written or not written because of
-// them: FaultsChanged tells of them.
+// L3Outs belong that were not read themselves, and touches no place. Neither do faults, since nothing is
+// written or not written because of them: FaultsChanged tells of them.
 func (s *State) Fold(u aci.Update) []aci.Place {
 	var t touched
 	if u.Root == aci.Universe {
