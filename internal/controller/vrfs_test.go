@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/haystacknetworks/aci-sync/internal/apicsim"
+	"github.com/haystacknetworks/aci-sync/internal/desired"
 	"github.com/haystacknetworks/aci-sync/internal/plan"
 )
 
@@ -217,4 +218,74 @@ func TestAConflictIsInTheStatus(t *testing.T) {
 		w.wantRecord("a/web", "managed=true owner=k1 web 2/2 InSync")
 		w.wantRecord("b/net", "managed=false net 1/1 InSync")
 	})
+}
+
+// One address is in two VRFs. When they become one, the older workload keeps it, whatever its name; when they
+// part, both have it again. So it is after a restart.
+func TestAnL3OutWhoseVRFChanges(t *testing.T) {
+	for name, restart := range map[string]func(w *world){"while it runs": func(*world) {}, "over a restart": (*world).restart} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, options{}, func(w *world) {
+				w.deploy("old", "c/old", "10.0.0.1")
+				w.deploy("new", "a/new")
+				w.podNamed("new", "new-pod", "10.0.0.1")
+				w.sleep(time.Minute)
+				w.want("a/new*: 10.0.0.1*", "c/old*: 10.0.0.1*")
+				for range 2 {
+					w.forget()
+					w.point("c", "v")
+					restart(w)
+					w.sleep(time.Minute)
+					w.want("a/new*:", "c/old*: 10.0.0.1*")
+					w.wantNotes(barredBy("new"))
+					w.forget()
+					w.point("c", "w")
+					restart(w)
+					w.sleep(time.Minute)
+					w.want("a/new*: 10.0.0.1*", "c/old*: 10.0.0.1*")
+				}
+				// One that does not resolve is an island: nothing is unique in it but what is its own.
+				w.point("c", "none")
+				w.sleep(time.Minute)
+				w.want("a/new*: 10.0.0.1*", "c/old*: 10.0.0.1*")
+				w.pods("old", "10.0.0.2")
+				w.sleep(time.Minute)
+				w.want("a/new*: 10.0.0.1*", "c/old*: 10.0.0.1* 10.0.0.2*")
+			})
+		})
+	}
+}
+
+// Who has an address keeps it, across restarts, however old the other one is; when it lets go the other
+// one takes over, in both directions.
+func TestAnAddressIsHandedOver(t *testing.T) {
+	for name, restart := range map[string]func(w *world){"while it runs": func(*world) {}, "over restarts": (*world).restart} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, options{}, func(w *world) {
+				const inA, inB = "a/web*: 10.0.0.1*", "b/app*: 10.0.0.1*"
+				w.deploy("web", "a/web")
+				w.deploy("app", "b/app")
+				w.podNamed("app", "app-pod", "10.0.0.1")
+				w.sleep(time.Minute)
+				for range 2 {
+					w.podNamed("web", "web-pod", "10.0.0.1")
+					restart(w)
+					w.sleep(time.Minute)
+					w.want("a/web*:", inB)
+					w.fold(desired.KindPod, "app-pod", nil)
+					restart(w)
+					w.sleep(time.Minute)
+					w.want(inA, "b/app*:")
+					w.podNamed("app", "app-pod", "10.0.0.1")
+					restart(w)
+					w.sleep(time.Minute)
+					w.want(inA, "b/app*:")
+					w.fold(desired.KindPod, "web-pod", nil)
+					restart(w)
+					w.sleep(time.Minute)
+					w.want("a/web*:", inB)
+				}
+			})
+		})
+	}
 }
