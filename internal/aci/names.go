@@ -144,6 +144,9 @@ func ParseVRF(d DN) (VRF, bool) {
 	return VRF{tenant, s}, true
 }
 
+// Universe is the DN above all tenants. It stands for the relations of all L3Outs to their VRFs.
+const Universe DN = "uni"
+
 // Topology is the DN above all nodes of the fabric and what they are made of. It stands for the
 // faults that leafs raise.
 const Topology DN = "topology"

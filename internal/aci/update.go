@@ -20,6 +20,6 @@ const (
 // Update is the one shape in which knowledge of the fabric arrives: answers and events.
 type Update struct {
 	Kind    UpdateKind
-	Root    DN // of the L3Out or external EPG that was read, or whose events were lost; Topology for faults
+	Root    DN // of the L3Out or external EPG that was read, or whose events were lost; Topology for faults, Universe for relations to VRFs
 	Objects []MO
 }

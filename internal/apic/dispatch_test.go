@@ -96,13 +96,14 @@ func TestSubscriptionID_of_answers(t *testing.T) {
 	}
 }
 
-// FuzzDispatch feeds frames: whatever comes, every update is about a subscribed L3Out or about faults, and
-// every object of an event lies below it, or is a fault, and knows its DN.
+// FuzzDispatch feeds frames: whatever comes, every update is about what is subscribed to, and every object
+// of an event is of that and knows its DN.
 func FuzzDispatch(f *testing.F) {
 	for _, s := range []string{
 		`{"subscriptionId":["1","2"],"imdata":[{"l3extSubnet":{"attributes":{"dn":"uni/tn-t/out-a/instP-e/extsubnet-[10.0.0.0/8]","status":"deleted"}}}]}`,
 		`{"subscriptionId":"1","imdata":[{"fvTenant":{"attributes":{"dn":"uni/tn-t"},"children":[{"l3extOut":{"attributes":{"rn":"out-a"}}}]}}]}`,
 		`{"imdata":[{"faultInst":{"attributes":{"dn":"topology/pod-1/node-101/sys/actrl/dbgStatsReport/fault-F3544","status":"deleted"}}}]}`,
+		`{"imdata":[{"l3extRsEctx":{"attributes":{"dn":"uni/tn-t/out-c/rsectx","tnFvCtxName":"v","status":"modified"}}}]}`,
 		`{"imdata":[{"l3extOut":{"attributes":{}}}]}`, `{`, ``,
 	} {
 		f.Add([]byte(s))
@@ -113,21 +114,26 @@ func FuzzDispatch(f *testing.F) {
 			t.Fatal(err)
 		}
 		a, b := ofL3Out(aci.L3Out{Tenant: "t", Name: "a"}), ofL3Out(aci.L3Out{Tenant: "t", Name: "b"})
-		for _, of := range []topic{a, b, faults()} {
+		for _, of := range []topic{a, b, faults(), relations()} {
 			c.subs[of.root] = &subscription{topic: of}
 		}
 		c.dispatch(data)
 		for u, ok := c.mail.take(); ok; u, ok = c.mail.take() {
-			if u.Root != a.root && u.Root != b.root && u.Root != aci.Topology {
-				t.Errorf("an update of %s", u.Root)
+			of := map[aci.DN]func(aci.MO) bool{
+				a.root:       func(m aci.MO) bool { return m.DN.Within(a.root) },
+				b.root:       func(m aci.MO) bool { return m.DN.Within(b.root) },
+				aci.Topology: func(m aci.MO) bool { return m.Class == aci.ClassFaultInst },
+				aci.Universe: func(m aci.MO) bool { return m.Class == aci.ClassRsEctx },
+			}[u.Root]
+			if of == nil {
+				t.Fatalf("an update of %s", u.Root)
 			}
 			if (u.Kind == aci.Gap) != (len(u.Objects) == 0) {
 				t.Errorf("a %v with %d objects", u.Kind, len(u.Objects))
 			}
 			for _, m := range u.Objects {
-				_, below := aci.L3OutOf(m.DN)
-				if m.Children != nil || below != (u.Root != aci.Topology) || below && !m.DN.Within(u.Root) || !below && m.Class != aci.ClassFaultInst {
-					t.Errorf("%s below %s, children %v", m.DN, u.Root, m.Children)
+				if m.Children != nil || m.DN == "" || !of(m) {
+					t.Errorf("%s %s of %s, children %v", m.Class, m.DN, u.Root, m.Children)
 				}
 			}
 		}

@@ -111,7 +111,7 @@ func TestFaults_that_are_forgotten_or_may_not_be_read(t *testing.T) {
 		if _, err := w.client.ReadFaults(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		w.client.ForgetFaults()
+		w.client.Forget(aci.Topology)
 		raise(t, s, ofLeaf)
 		w.requests()
 		w.silence(time.Hour)

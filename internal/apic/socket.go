@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -245,6 +246,12 @@ func (c *Client) dispatch(data []byte) {
 			c.mail.put(aci.Update{Kind: aci.Gap, Root: root})
 		}
 		return
+	}
+	if c.subs[aci.Universe] != nil {
+		isOther := func(m aci.MO) bool { return m.Class != aci.ClassRsEctx }
+		if related := slices.DeleteFunc(slices.Clone(objects), isOther); len(related) > 0 {
+			c.mail.put(aci.Update{Kind: aci.Event, Root: aci.Universe, Objects: related})
+		}
 	}
 	for len(objects) > 0 {
 		root := about(objects[0])

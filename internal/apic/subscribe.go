@@ -119,6 +119,27 @@ func faults() topic {
 	}}
 }
 
+// ReadRelations reads the relations of all L3Outs that the user sees to their VRFs (l3extRsEctx). It
+// subscribes to them as Read does to an L3Out; the Root of what comes of it is aci.Universe.
+//
+// Source: apic-rest.md 4.3 and 4.5.
+func (c *Client) ReadRelations(ctx context.Context) (aci.Update, error) {
+	t := relations()
+	return c.readSubscribed(ctx, t, func() ([]aci.MO, error) {
+		r := request{op: "read", dn: t.root, path: t.path}
+		objects, err := c.readPages(ctx, r, aci.ClassRsEctx)
+		if err != nil {
+			return nil, err
+		}
+		return flat(r, objects)
+	})
+}
+
+// relations is the topic of ReadRelations.
+func relations() topic {
+	return topic{root: aci.Universe, path: "/api/class/" + aci.ClassRsEctx + ".json"}
+}
+
 // readSubscribed reads a topic after subscribing to it, unless ReadOnce.
 func (c *Client) readSubscribed(ctx context.Context, t topic, read func() ([]aci.MO, error)) (aci.Update, error) {
 	var sub *subscription
@@ -143,14 +164,10 @@ func (c *Client) readSubscribed(ctx context.Context, t topic, read func() ([]aci
 	return aci.Update{Kind: aci.FullRead, Root: t.root, Objects: objects}, nil
 }
 
-// Forget drops the subscription of l: its events are no longer told and it is no longer
-// refreshed. The APIC has no call to end it; it expires there.
-func (c *Client) Forget(l aci.L3Out) { c.forget(l.DN()) }
-
-// ForgetFaults drops the subscription to faults.
-func (c *Client) ForgetFaults() { c.forget(aci.Topology) }
-
-func (c *Client) forget(root aci.DN) {
+// Forget drops the subscription of what is read at root, the DN of an L3Out, aci.Topology or
+// aci.Universe: its events are no longer told and it is no longer refreshed. The APIC has no call to
+// end it; it expires there.
+func (c *Client) Forget(root aci.DN) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if sub := c.subs[root]; sub != nil {

@@ -340,8 +340,8 @@ func TestForget_ends_refreshes_and_events(t *testing.T) {
 		w.read()
 		subnet(w, s, "10.0.0.1/32", "")
 		synctest.Wait()
-		w.client.Forget(wan)
-		w.client.Forget(wan)
+		w.client.Forget(wan.DN())
+		w.client.Forget(wan.DN())
 		w.update() // the one that was on its way
 		subnet(w, s, "10.0.0.2/32", "")
 		w.requests()

@@ -98,7 +98,7 @@ func (c *Controller) possible(key aci.DN, e aci.ExtEPG, changes []plan.Change) (
 		return nil, errOvertaken // its VRF's worker has it now
 	}
 	for l := range c.watches {
-		if c.have.Domain(l) == key && !c.have.Complete(l) {
+		if c.have.Domain(l) == key && c.shut(l) {
 			return nil, errOvertaken // events were lost since the plan was made
 		}
 	}

@@ -33,11 +33,12 @@ type APIC interface {
 	PauseTags(ctx context.Context, l aci.L3Out) ([]aci.DN, error)
 	// Marks returns the DNs of all objects that bear a mark of o, fabric-wide.
 	Marks(ctx context.Context, o aci.Owner) ([]aci.DN, error)
-	// Forget ends the subscription to l.
-	Forget(l aci.L3Out)
-	// ReadFaults subscribes to the faults of leafs and reads them; ForgetFaults ends that.
+	// Forget ends the subscription to what is read at root: an L3Out, aci.Topology or aci.Universe.
+	Forget(root aci.DN)
+	// ReadRelations subscribes to the relations of all L3Outs to their VRFs and reads them.
+	ReadRelations(ctx context.Context) (aci.Update, error)
+	// ReadFaults subscribes to the faults of leafs and reads them.
 	ReadFaults(ctx context.Context) (aci.Update, error)
-	ForgetFaults()
 	// Login returns what the APIC said of itself and of the user at the newest login; false before
 	// the first.
 	Login() (aci.Login, bool)
@@ -87,9 +88,10 @@ type Controller struct {
 	log     *slog.Logger
 	metrics *metrics
 
-	synced  chan struct{} // closed when all of Kubernetes is folded
-	syncing sync.Once
-	rights  chan struct{} // holds one token when the user may have got more rights
+	synced   chan struct{} // closed when all of Kubernetes is folded
+	syncing  sync.Once
+	relating chan struct{} // holds a token while the relations of L3Outs to VRFs are read
+	rights   chan struct{} // holds one token when the user may have got more rights
 
 	mu        sync.Mutex // guards the fields below, and what changes of opts.Policy
 	want      *desired.State
@@ -117,6 +119,7 @@ type Controller struct {
 	records   records
 	login     aci.Login // the newest that was taken in
 	heeded    bool      // there was one
+	unrelated bool      // the relations of L3Outs to VRFs cannot be read, and that was said
 	blind     bool      // marked objects may not be looked for
 	faults    faultWatch
 }
@@ -148,6 +151,7 @@ func New(apic APIC, writer Writer, cluster Cluster, o Options) *Controller {
 	}
 	c := &Controller{
 		apic: apic, writer: writer, cluster: cluster, opts: o, log: o.Logger, metrics: newMetrics(o.Metrics),
+		relating:  make(chan struct{}, 1),
 		rights:    make(chan struct{}, 1),
 		synced:    make(chan struct{}),
 		want:      desired.NewState(o.Desired),
@@ -288,6 +292,10 @@ func (c *Controller) fold(u aci.Update) {
 		c.foldFaults(u)
 		return
 	}
+	if u.Root == aci.Universe {
+		c.foldRelations(u)
+		return
+	}
 	l, ok := aci.L3OutOf(u.Root)
 	if !ok {
 		return
@@ -334,20 +342,19 @@ func (c *Controller) start(ctx context.Context) error {
 		return ctx.Err()
 	case <-c.synced:
 	}
-	var known bool
 	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
-		var err error
-		if known, err = c.findMarks(ctx); err == nil {
+		err := c.find(ctx)
+		if err == nil {
 			break
 		}
 		if ctx.Err() == nil {
-			c.log.Warn("cannot look for marked objects, will try again", "err", err, "dur", pause)
+			c.log.Warn("cannot look over the fabric, will try again", "err", err, "dur", pause)
 		}
 		if !sleep(ctx, pause) {
 			return ctx.Err()
 		}
 	}
-	unread := c.watchNamed(known)
+	unread := c.watched()
 	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
 		unread = c.retryable(ctx, c.readAll(ctx, unread))
 		c.mu.Lock()
@@ -371,9 +378,27 @@ func (c *Controller) start(ctx context.Context) error {
 	return nil
 }
 
-// watchNamed watches every L3Out that a workload names, and returns all that are watched. Where
-// it is not known what bears our mark, every one of them may.
-func (c *Controller) watchNamed(known bool) []aci.L3Out {
+// find watches all L3Outs that matter: in which something bears our mark, which a workload or a record
+// names, and which are in the VRF of such a one.
+func (c *Controller) find(ctx context.Context) error {
+	known, err := c.findMarks(ctx)
+	if err != nil {
+		return err
+	}
+	c.watchNamed(known)
+	return c.relate(ctx, false)
+}
+
+// watched are the L3Outs that are watched, sorted.
+func (c *Controller) watched() []aci.L3Out {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(c.watches), aci.L3Out.Compare)
+}
+
+// watchNamed watches every L3Out that a workload or a record names. Where it is not known what bears
+// our mark, every one of them may.
+func (c *Controller) watchNamed(known bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, e := range c.want.EPGs() {
@@ -386,7 +411,6 @@ func (c *Controller) watchNamed(known bool) []aci.L3Out {
 		w := c.watches[e.L3Out]
 		w.holds = w.holds || rec.Managed != nil && *rec.Managed
 	}
-	return slices.SortedFunc(maps.Keys(c.watches), aci.L3Out.Compare)
 }
 
 // begin makes everything dirty, and tells what is wrong with workloads as such. Callers hold mu.
@@ -475,8 +499,18 @@ func (c *Controller) findMarks(ctx context.Context) (bool, error) {
 	return c.login.TellsRights(), nil
 }
 
-// watch begins to read and follow l, if that is new.
+// watch begins to read and follow l and all other L3Outs of its VRF, as far as that is new.
 func (c *Controller) watch(l aci.L3Out) {
+	c.follow(l)
+	if v, ok := c.have.VRF(l); ok {
+		for _, m := range c.have.L3OutsIn(v) {
+			c.follow(m)
+		}
+	}
+}
+
+// follow begins to read and follow l, if that is new.
+func (c *Controller) follow(l aci.L3Out) {
 	if c.watches[l] == nil {
 		c.watches[l] = &watch{}
 		for e, rec := range c.records.there {
@@ -506,6 +540,9 @@ func (c *Controller) resync(ctx context.Context) {
 		}
 		if _, err := c.findMarks(ctx); err != nil && ctx.Err() == nil {
 			c.log.Warn("cannot look for marked objects, will try again", "err", err)
+		}
+		if err := c.relate(ctx, true); err != nil && ctx.Err() == nil {
+			c.log.Warn("cannot look for L3Outs of the VRFs, will try again", "err", err)
 		}
 	}
 }

@@ -170,13 +170,15 @@ func (m *mirror) Updates() <-chan aci.Update { return m.updates }
 
 func (m *mirror) PauseTags(context.Context, aci.L3Out) ([]aci.DN, error) { return nil, nil }
 
-func (m *mirror) Forget(aci.L3Out) {}
+func (m *mirror) Forget(aci.DN) {}
 
 func (m *mirror) ReadFaults(context.Context) (aci.Update, error) {
 	return aci.Update{Kind: aci.FullRead, Root: aci.Topology}, nil
 }
 
-func (m *mirror) ForgetFaults() {}
+func (m *mirror) ReadRelations(context.Context) (aci.Update, error) {
+	return aci.Update{Kind: aci.FullRead, Root: aci.Universe}, nil
+}
 
 // Post announces the subnets of the body.
 func (m *mirror) Post(_ context.Context, under aci.DN, epg aci.MO) error {

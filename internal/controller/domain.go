@@ -198,8 +198,14 @@ func (c *Controller) rehome(l aci.L3Out, from, to aci.DN) {
 		}
 		c.mark([]aci.Place{{ExtEPG: e}})
 	}
-	if c.running && c.watches[l] != nil {
+	if c.watches[l] == nil {
+		return
+	}
+	if c.running {
 		c.queue.Add(to)
+	}
+	if c.needed(l) {
+		c.watch(l)
 	}
 }
 

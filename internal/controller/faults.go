@@ -121,7 +121,7 @@ func (c *Controller) retryFaults(ctx context.Context, err error) {
 // forgetFaults ends the interest in faults of leafs, when no L3Out is watched any more. Callers hold
 // mu.
 func (c *Controller) forgetFaults() {
-	c.apic.ForgetFaults()
+	c.apic.Forget(aci.Topology)
 	c.have.ForgetFaults()
 	c.faults.readAt = time.Time{}
 }

@@ -196,7 +196,7 @@ func TestAnL3OutThatTheUserIsNotShownIsNotMissing(t *testing.T) {
 						t.Errorf("%v workloads have a problem, want %v", got, want)
 					}
 				}
-				if n := w.loop.Remembered()["watches"]; n != 1 {
+				if n := w.loop.Remembered()["watches"]; n != 2 { // a, and b in its VRF
 					t.Errorf("%d L3Outs are watched", n)
 				}
 			})

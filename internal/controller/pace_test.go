@@ -167,8 +167,9 @@ func TestAStartCostsFewRequests(t *testing.T) {
 		w.restart()
 		w.sleep(time.Minute)
 		w.wantPosts(0)
-		// Login and logout, socket, marks; of each L3Out a subscription and a read; the same of faults.
-		if n := len(w.requests()); n > 4+2*3+2 {
+		// Login and logout, socket, marks; of each L3Out a subscription and a read; the same of the relations
+		// to VRFs, and of faults.
+		if n := len(w.requests()); n > 4+2*3+2*2 {
 			t.Errorf("%d requests:\n%s", n, bodies(w.requests()))
 		}
 	})

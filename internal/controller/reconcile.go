@@ -127,10 +127,13 @@ func (c *Controller) Reconcile(ctx context.Context, key aci.DN) error {
 // that one belongs to another domain, which then has its places. A read that fails although
 // what is known is complete stops nothing.
 func (c *Controller) readDue(ctx context.Context, key aci.DN) error {
+	if err := c.relate(ctx, false); err != nil {
+		return err
+	}
 	c.mu.Lock()
 	var due []aci.L3Out
 	for l, w := range c.watches {
-		if c.have.Domain(l) == key && (!c.have.Complete(l) || !w.readAt.IsZero() && !time.Now().Before(w.readAt)) {
+		if c.have.Domain(l) == key && (c.shut(l) || !w.readAt.IsZero() && !time.Now().Before(w.readAt)) {
 			due = append(due, l)
 		}
 	}
@@ -168,6 +171,10 @@ func (c *Controller) read(ctx context.Context, l aci.L3Out) error {
 	}
 	if err != nil {
 		c.have.Unread(l.DN())
+		if forGood(err) && !c.needed(l) {
+			c.overlook(l, err)
+			return nil
+		}
 		if denied(err) {
 			c.notShown(l, err)
 		}
@@ -413,17 +420,28 @@ func (c *Controller) readSubnets(ctx context.Context, dns []aci.DN) ([]aci.Place
 	return places, nil
 }
 
-// tidy ends the watch on L3Outs of the domain in which nothing is wanted and nothing is ours.
+// tidy ends the watch on L3Outs of the domain when nothing is wanted in any of them and nothing is ours.
 func (c *Controller) tidy(key aci.DN) {
+	var idle []aci.L3Out
 	for l, w := range c.watches {
-		if c.have.Domain(l) != key || !c.have.Complete(l) && !w.denied || c.want.NamedIn(l) || c.have.Marked(l) || c.recorded(l) {
+		if c.have.Domain(l) != key {
 			continue
 		}
-		c.apic.Forget(l)
+		if c.want.NamedIn(l) || c.recorded(l) || !c.have.Complete(l) && !w.denied {
+			return
+		}
+		idle = append(idle, l)
+	}
+	if slices.ContainsFunc(idle, c.have.Marked) {
+		return
+	}
+	for _, l := range idle {
+		c.apic.Forget(l.DN())
 		c.have.Forget(l)
 		c.metrics.forget(l)
 		if delete(c.watches, l); len(c.watches) == 0 {
 			c.forgetFaults()
+			c.forgetRelations()
 		}
 	}
 }

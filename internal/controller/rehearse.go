@@ -63,11 +63,10 @@ func (c *Controller) Look(ctx context.Context) (unread map[aci.L3Out]error, err 
 		return nil, context.Cause(ctx)
 	case <-c.synced:
 	}
-	known, err := c.findMarks(ctx)
-	if err != nil {
+	if err := c.find(ctx); err != nil {
 		return nil, err
 	}
-	unread = c.readAll(ctx, c.watchNamed(known))
+	unread = c.readAll(ctx, c.watched())
 	for _, l := range slices.SortedFunc(maps.Keys(unread), aci.L3Out.Compare) {
 		if !forGood(unread[l]) {
 			return nil, unread[l]

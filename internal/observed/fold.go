@@ -19,10 +19,17 @@ type event struct {
 // changed. After the read that makes an L3Out complete, everything in it is touched.
 //
 // Updates of L3Outs, EPGs and subnets that were never read are ignored, unless they are
-// reads themselves. Faults touch no place, since nothing is written or not written because of
-// them: FaultsChanged tells of them.
+// reads themselves.
+//
+// An update whose root is aci.Universe is about all l3extRsEctx of the fabric: it tells to which VRFs
+// L3Outs belong that were not read themselves, and touches no place. Neither do faults, since nothing is
+// written or not written because of them: FaultsChanged tells of them.
 func (s *State) Fold(u aci.Update) []aci.Place {
 	var t touched
+	if u.Root == aci.Universe {
+		s.relations.relate(u)
+		return nil
+	}
 	switch u.Kind {
 	case aci.Event:
 		for _, m := range u.Objects {
@@ -94,6 +101,7 @@ func (s *State) applyL3Out(l aci.L3Out, o *l3out, ev event, t *touched) {
 			s.gone(aci.ExtEPG{L3Out: l, Name: name}, g, t)
 		}
 		o.exists, o.vrf = false, aci.VRF{}
+		s.relations.set(l, aci.VRF{})
 		clear(o.paused)
 		clear(o.nodes)
 	}
@@ -101,31 +109,17 @@ func (s *State) applyL3Out(l aci.L3Out, o *l3out, ev event, t *touched) {
 
 func (s *State) applyVRF(l aci.L3Out, o *l3out, ev event, t *touched) {
 	was := o.vrf
-	_, target := ev.mo.Attrs["tDn"]
-	_, renamed := ev.mo.Attrs["tnFvCtxName"]
-	_, state := ev.mo.Attrs["state"]
-	switch {
-	case ev.mo.Attrs["status"] == aci.StatusDeleted:
-		o.vrf = aci.VRF{}
-	case target && (state || ev.mo.Attrs["status"] == aci.StatusCreated):
-		o.vrf = resolved(ev.mo.Attrs)
-	case target, renamed, state:
-		o.complete = false // the event does not tell the target, or not whether it is there: read it
+	if v, told := target(ev.mo); told {
+		o.vrf = v
+		s.relations.set(l, v)
+	} else if moved(ev.mo) {
+		o.complete = false // read it
 	}
 	if o.vrf != was {
 		for name, g := range o.epgs {
 			t.all(aci.ExtEPG{L3Out: l, Name: name}, g)
 		}
 	}
-}
-
-// resolved is the VRF that an l3extRsEctx points to, zero when it does not exist.
-func resolved(attrs map[string]string) aci.VRF {
-	if state := attrs["state"]; state != "" && state != "formed" {
-		return aci.VRF{}
-	}
-	v, _ := aci.ParseVRF(aci.DN(attrs["tDn"]))
-	return v
 }
 
 func (s *State) applyEPG(e aci.ExtEPG, o *l3out, ev event, t *touched) {

@@ -60,6 +60,7 @@ func (s *State) installL3Out(l aci.L3Out, objects []aci.MO, t *touched) {
 			o.vrf = resolved(m.Attrs)
 		}
 	}
+	s.relations.set(l, o.vrf)
 	found := s.parse(objects)
 	for name := range o.epgs {
 		e := aci.ExtEPG{L3Out: l, Name: name}

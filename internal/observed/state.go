@@ -64,6 +64,8 @@ type State struct {
 	reading  map[aci.DN]*reading
 	held     map[aci.ExtEPG]bool // paused by a record
 
+	relations relations
+
 	faults  map[aci.DN]*fault
 	blamed  map[aci.ExtEPG]map[aci.DN]*fault // EPG -> faults that name it
 	whole   map[int]map[aci.DN]*fault        // leaf -> faults of all that it holds
@@ -128,13 +130,15 @@ func (s *State) Exists(l aci.L3Out) bool {
 	return o != nil && o.exists
 }
 
-// VRF returns the VRF that l belongs to; false while that is not known or does not resolve.
+// VRF returns the VRF that l belongs to; false while that is not known or does not resolve. Of an L3Out
+// that was not read whole the relations of the fabric tell it.
 func (s *State) VRF(l aci.L3Out) (aci.VRF, bool) {
 	o := s.l3outs[l]
-	if o == nil || o.vrf == (aci.VRF{}) {
-		return aci.VRF{}, false
+	if o == nil || !o.complete && o.vrf == (aci.VRF{}) {
+		v, ok := s.relations.vrfs[l]
+		return v, ok
 	}
-	return o.vrf, true
+	return o.vrf, o.vrf != aci.VRF{}
 }
 
 // Domain is the DN of the VRF in which prefixes of l must be unique, and the key under which
@@ -346,7 +350,12 @@ func (s *State) Forget(l aci.L3Out) {
 
 // Unread ends a read of root, begun with aci.ReadBegin, that failed: events are no longer kept
 // for it.
-func (s *State) Unread(root aci.DN) { delete(s.reading, root) }
+func (s *State) Unread(root aci.DN) {
+	if root == aci.Universe {
+		s.relations.unread()
+	}
+	delete(s.reading, root)
+}
 
 // Release forgets what an absent EPG was, once no workload names it.
 func (s *State) Release(e aci.ExtEPG) {

@@ -60,7 +60,7 @@ func TestWrong(t *testing.T) {
 	t.Parallel()
 	good := func() row {
 		return row{
-			subnets: 1_000, start: start{requests: 9}, single: single{changes: 10, writes: 10},
+			subnets: 1_000, start: start{requests: 11}, single: single{changes: 10, writes: 10},
 			burst: burst{addresses: 2_000, writes: 10, most: 500, arrival: 2 * time.Second},
 		}
 	}
@@ -70,9 +70,9 @@ func TestWrong(t *testing.T) {
 	}{
 		"all as promised":                {func(*row) {}, ""},
 		"a start that writes":            {func(r *row) { r.start.writes = 1 }, "made 1 writes"},
-		"a start that asks too much":     {func(r *row) { r.start.requests = 10 }, "10 requests, more than 9"},
-		"a start that pages":             {func(r *row) { r.subnets, r.start.requests = 20_000, 27 }, ""},
-		"a start that pages too much":    {func(r *row) { r.subnets, r.start.requests = 20_000, 28 }, "28 requests, more than 27"},
+		"a start that asks too much":     {func(r *row) { r.start.requests = 12 }, "12 requests, more than 11"},
+		"a start that pages":             {func(r *row) { r.subnets, r.start.requests = 20_000, 29 }, ""},
+		"a start that pages too much":    {func(r *row) { r.subnets, r.start.requests = 20_000, 30 }, "30 requests, more than 29"},
 		"a change that takes two writes": {func(r *row) { r.single.writes = 11 }, "10 single changes were 11 writes"},
 		"a change that got lost":         {func(r *row) { r.single.writes = 9 }, "10 single changes were 9 writes"},
 		"a burst in too many writes":     {func(r *row) { r.burst.writes = 11 }, "11 writes, more than 10.0"},

@@ -359,14 +359,14 @@ func wrong(rows []row) error {
 const maxSubnets = 500
 
 // startRequests is how many requests a start may take:
-//   - five: to log in, to open the WebSocket, to find what bears our mark, to subscribe to the faults of
-//     leafs and to read them;
+//   - seven: to log in, to open the WebSocket, to find what bears our mark, to subscribe to the faults of
+//     leafs and to the relations of L3Outs to VRFs, and to read these;
 //   - two for each L3Out: to subscribe to it and to read it;
 //   - three more for each L3Out that does not fit a page: what is few, then subnets and tags apart;
 //   - one for each further page of all marks, of subnets and of tags.
 func startRequests(subnets int) int {
 	const page = 5_000
-	most := 5 + 2*l3outs
+	most := 7 + 2*l3outs
 	if subnets*2/l3outs > page*9/10 {
 		most += 3 * l3outs
 	}

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -96,13 +97,41 @@ func bodies(all []apicsim.Request) error {
 // twice follows all successful writes and complains when aci-sync makes a subnet that another EPG
 // of the same tenant holds by its making. In the stories a tenant has one VRF.
 func twice(all []apicsim.Request) error {
-	holders := map[string][]string{} // prefix -> EPGs that hold it by our making
-	remove := func(epg, prefix string) {
-		holders[prefix] = slices.DeleteFunc(holders[prefix], func(e string) bool { return e == epg })
+	_, err := follow(all)
+	return err
+}
+
+// move is an address that aci-sync took out of one EPG and put into another one of the VRF.
+type move struct {
+	prefix, from, to string
+	seq              int           // of the request that put it there
+	none             time.Duration // between the two
+}
+
+// follow goes through the log of the APIC, write by write, and returns the moves that it tells. It is an
+// error if aci-sync makes a subnet that another EPG of the VRF holds by its making.
+func follow(all []apicsim.Request) ([]move, error) {
+	type left struct {
+		from string
+		at   time.Time
 	}
-	empty := func(below string) {
+	holders := map[string][]string{} // prefix -> EPGs that hold it by our making
+	out := map[string]left{}         // prefix -> where we took it out last
+	var moves []move
+	remove := func(r apicsim.Request, epg, prefix string) {
+		n := len(holders[prefix])
+		holders[prefix] = slices.DeleteFunc(holders[prefix], func(e string) bool { return e == epg })
+		if len(holders[prefix]) < n && r.User != otherUser {
+			out[prefix] = left{epg, r.Time}
+		}
+	}
+	empty := func(r apicsim.Request, below string) {
 		for prefix, list := range holders {
-			holders[prefix] = slices.DeleteFunc(list, func(e string) bool { return strings.HasPrefix(e+"/", below+"/") })
+			for _, epg := range slices.Clone(list) {
+				if strings.HasPrefix(epg+"/", below+"/") {
+					remove(r, epg, prefix)
+				}
+			}
 		}
 	}
 	for _, r := range all {
@@ -112,9 +141,9 @@ func twice(all []apicsim.Request) error {
 		dn := strings.TrimSuffix(strings.TrimPrefix(strings.Replace(r.Path, "/node/", "/", 1), "/api/mo/"), ".json")
 		if r.Method == "DELETE" {
 			if epg, ip, ok := strings.Cut(strings.TrimSuffix(dn, "]"), "/extsubnet-["); ok {
-				remove(epg, inVRF(epg, ip))
+				remove(r, epg, inVRF(epg, ip))
 			} else {
-				empty(dn)
+				empty(r, dn)
 			}
 			continue
 		}
@@ -126,7 +155,7 @@ func twice(all []apicsim.Request) error {
 		p := body["l3extInstP"]
 		epg := at[1] + "/instP-" + p.Attributes["name"]
 		if p.Attributes["status"] == "deleted" {
-			empty(epg)
+			empty(r, epg)
 			continue
 		}
 		for _, c := range p.Children {
@@ -135,17 +164,46 @@ func twice(all []apicsim.Request) error {
 			switch {
 			case subnet["ip"] == "":
 			case subnet["status"] == "deleted":
-				remove(epg, prefix)
+				remove(r, epg, prefix)
 			case subnet["status"] == "created" && r.User != otherUser:
 				if list := holders[prefix]; len(list) > 0 && !slices.Contains(list, epg) {
-					return fmt.Errorf("request %d puts %s into %s while it is in %v", r.Seq, prefix, epg, list)
+					return nil, fmt.Errorf("request %d puts %s into %s while it is in %v", r.Seq, prefix, epg, list)
 				}
-				remove(epg, prefix)
-				holders[prefix] = append(holders[prefix], epg)
+				if o, was := out[prefix]; was && o.from != epg {
+					moves = append(moves, move{prefix, o.from, epg, r.Seq, r.Time.Sub(o.at)})
+				}
+				delete(out, prefix)
+				if !slices.Contains(holders[prefix], epg) {
+					holders[prefix] = append(holders[prefix], epg)
+				}
 			}
 		}
 	}
-	return nil
+	return moves, nil
+}
+
+// movesVerb prints how long the addresses that moved since count were in no EPG of their VRF, and checks how
+// many they were: moves COUNT. That no state had one in two EPGs is the law of "twice".
+func movesVerb(s *story, ts *testscript.TestScript, args []string) error {
+	if len(args) != 1 {
+		return errors.New("usage: moves COUNT")
+	}
+	all, err := follow(s.sim.Requests(0))
+	if err != nil {
+		return err
+	}
+	var none []time.Duration
+	for _, m := range all {
+		if m.seq > s.since {
+			none = append(none, m.none)
+		}
+	}
+	slices.Sort(none)
+	if n := len(none); n > 0 {
+		ts.Logf("# %d addresses moved; each was in no EPG for %v (median), %v (at most)",
+			n, none[n/2].Round(time.Microsecond), none[n-1].Round(time.Microsecond))
+	}
+	return want(float64(len(none)), args[0], "moves")
 }
 
 // inVRF is an address in the VRF of an EPG's tenant.

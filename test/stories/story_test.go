@@ -234,6 +234,7 @@ func verbs() map[string]verb {
 		"addr":       addrVerb,
 		"event":      eventVerb,
 		"xepg":       xepgVerb,
+		"moves":      movesVerb,
 		"robot":      robotVerb,
 		"called":     calledVerb,
 		"acisync":    acisyncVerb,
