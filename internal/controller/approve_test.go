@@ -3,7 +3,6 @@ package controller_test
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -388,21 +387,8 @@ func (w *world) apply(within time.Duration, requests ...controller.Request) erro
 	w.t.Helper()
 	w.opts.unrecorded = true
 	defer func() { w.opts.unrecorded = false }()
-	client, loop := w.build(false)
-	session, logout := context.WithCancel(w.t.Context())
-	closed := make(chan error)
-	go func() { closed <- client.Run(session) }()
-	defer func() {
-		logout()
-		if err := <-closed; err != nil {
-			w.t.Errorf("client: %v", err)
-		}
-	}()
-	w.remind(loop)
-	for _, r := range slices.SortedFunc(maps.Keys(w.objects), desired.Ref.Compare) {
-		loop.Fold(r, w.objects[r])
-	}
-	loop.Synced()
+	loop, end := w.another(false)
+	defer end()
 	ctx, cancel := context.WithTimeoutCause(w.t.Context(), within, errTooLong)
 	defer cancel()
 	err := loop.Apply(ctx, requests)

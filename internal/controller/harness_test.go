@@ -310,24 +310,32 @@ func (w *world) connect() {
 	}
 }
 
-// preview looks once, with a controller and a client of its own.
-func (w *world) preview() (controller.Preview, error) {
+// another makes a controller with a client of its own, beside the one that runs, and tells it all that the
+// cluster holds. The function ends its session.
+func (w *world) another(once bool) (*controller.Controller, func()) {
 	w.t.Helper()
-	client, loop := w.build(true)
+	client, loop := w.build(once)
 	session, logout := context.WithCancel(w.t.Context())
 	closed := make(chan error)
 	go func() { closed <- client.Run(session) }()
-	defer func() {
-		logout()
-		if err := <-closed; err != nil {
-			w.t.Errorf("client: %v", err)
-		}
-	}()
 	w.remind(loop)
 	for _, r := range slices.SortedFunc(maps.Keys(w.objects), desired.Ref.Compare) {
 		loop.Fold(r, w.objects[r])
 	}
 	loop.Synced()
+	return loop, func() {
+		logout()
+		if err := <-closed; err != nil {
+			w.t.Errorf("client: %v", err)
+		}
+	}
+}
+
+// preview looks once, with a controller and a client of its own.
+func (w *world) preview() (controller.Preview, error) {
+	w.t.Helper()
+	loop, end := w.another(true)
+	defer end()
 	return loop.Plan(w.t.Context())
 }
 
