@@ -91,7 +91,7 @@ func (c *Controller) watchNeighbors(u aci.Update) {
 // or was in it. Others are watched because they are in the VRF of one that is needed.
 func (c *Controller) needed(l aci.L3Out) bool {
 	w := c.watches[l]
-	return w != nil && w.holds || c.want.NamedIn(l) || c.recorded(l) || c.have.Marked(l)
+	return w != nil && w.holds && !c.have.Complete(l) || c.want.NamedIn(l) || c.recorded(l) || c.have.Marked(l)
 }
 
 // overlook answers the read of an L3Out that is not needed and cannot be read: it is tried again in
