@@ -141,6 +141,8 @@ func (t Transaction) deleted(dn string) string {
 	epg := epgOf(Path(b))
 	whole := epg != "" && !t.After.has(DN(epg))
 	switch {
+	case whole && t.Before.ours(DN(epg)) && (t.Fresh(Path(b)) || t.Fresh(epg)):
+		return "" // put there while the POST was on its way, after the EPG was read
 	case b == "":
 		if strings.Contains(dn, "/rtfvCons-") {
 			return "" // the other end of a contract: what has it is looked at as such

@@ -467,20 +467,21 @@ func (s *Settled) checkRecords() []string {
 			rec, recorded := s.Is[e]
 			members := slices.Sorted(slices.Values(s.named[e].members))
 			there, ours := s.After.has(DN(e)), s.After.ours(DN(e))
+			left := s.After.attr(DN(e), "annotation") == ourAnnotation || s.holdsOurs(s.After, e)
 			switch {
 			case !recorded && (len(members) > 0 || ours):
 				complain("%s is missing: %v, ours %t", e, members, ours)
 				continue
 			case !recorded:
 				continue
-			case len(members) == 0 && !rec.Paused && !(there && (ours || s.holdsOurs(s.After, e))):
-				complain("%s is left over", e)
+			case len(members) == 0 && !rec.Paused && !(there && (ours || left)):
+				complain("%s is left over: %+v", e, rec)
 			}
 			if !slices.Equal(members, slices.Sorted(slices.Values(rec.Members))) {
 				complain("%s names %v, and it is the last valid target of %v", e, rec.Members, members)
 			}
 			// One that lost its mark may be remembered as ours as long as something tells that it was.
-			lost := !ours && rec.Managed != nil && *rec.Managed && (s.After.attr(DN(e), "annotation") == ourAnnotation || s.holdsOurs(s.After, e))
+			lost := !ours && rec.Managed != nil && *rec.Managed && left
 			if there && !lost && (rec.Managed == nil || *rec.Managed != ours) {
 				complain("%s does not say that managed is %t", e, ours)
 			}

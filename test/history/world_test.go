@@ -475,12 +475,21 @@ func (r *run) Record(_ context.Context, rec desired.Record, st desired.Status) e
 	}
 	r.world.mu.Lock()
 	was, had := r.records[rec.EPG]
+	fmt.Fprintf(&r.log, "%s record %s %s\n", clock(), rec.EPG, printed(rec, st))
 	r.records[rec.EPG], r.statuses[rec.EPG] = rec, st
 	r.world.mu.Unlock()
 	if !had || !was.Equal(rec) {
 		r.loop.Recorded(rec.EPG, &rec)
 	}
 	return nil
+}
+
+func printed(rec desired.Record, st desired.Status) string {
+	managed := "unknown"
+	if rec.Managed != nil {
+		managed = fmt.Sprint(*rec.Managed)
+	}
+	return fmt.Sprintf("managed %s owner %q paused %t members %v, %d of %d, %s", managed, rec.Owner, rec.Paused, rec.Members, st.Present, st.Desired, st.Ready.Reason)
 }
 
 // Answer is for approvals, and there are none.
@@ -492,6 +501,7 @@ func (r *run) Forget(_ context.Context, e aci.ExtEPG) error {
 		return errDead
 	}
 	r.world.mu.Lock()
+	fmt.Fprintf(&r.log, "%s forget %s\n", clock(), e)
 	delete(r.records, e)
 	delete(r.statuses, e)
 	r.world.mu.Unlock()
