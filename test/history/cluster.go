@@ -117,7 +117,7 @@ func (c *Cluster) workload(r Ref) workload {
 	c.namespace(r.Namespace)
 	w, ok := c.workloads[r]
 	if !ok {
-		w = workload{ref: r, uid: c.uid(r.Name), created: c.uids / 4}
+		w = workload{ref: r, uid: c.uid(r.Name), created: c.uids / 3}
 	}
 	return w
 }

@@ -27,7 +27,7 @@ func Generate(seed uint64, l Limits) History {
 	g.add(step("settle"))
 	for range 4 + g.IntN(8) {
 		if seed%2 == 0 {
-			for range 1 + g.IntN(3)*g.IntN(2) {
+			for range 1 + g.IntN(4)*g.IntN(2) {
 				g.any()
 			}
 			g.add(step("settle"))
@@ -45,6 +45,23 @@ func Generate(seed uint64, l Limits) History {
 	}
 	h.Steps = g.steps
 	return h
+}
+
+// GenerateSet makes a history that ends where an aci-sync could start for the first time: objects of a
+// cluster, and others' objects on the fabric.
+func GenerateSet(seed uint64) History {
+	g := &generator{Rand: rand.New(rand.NewPCG(seed, 6)), cluster: NewCluster(), mind: NewMind(nil)}
+	for range 10 + g.IntN(20) {
+		switch g.IntN(8) {
+		case 0:
+			g.add(step(pick(g, "make", "make", "other"), pick(g, g.rival(), g.epg())))
+		case 1:
+			g.add(step("vrf", pick(g, "a", "b", "c", "d"), pick(g, "v", "w")))
+		default:
+			g.inCluster()
+		}
+	}
+	return History{Steps: g.steps}
 }
 
 // generator knows the cluster that its steps make, so that what people do on the fabric meets what is there.
@@ -163,7 +180,13 @@ func (g *generator) inCluster() {
 			s.Args = append(s.Args, other)
 		}
 		g.add(s)
-	case n < 35:
+	case n < 31: // several want an address at once
+		ip := g.ip()
+		for range 2 + g.IntN(2) {
+			pod, workload := g.podOf()
+			g.add(step("pod", pod, workload, ip))
+		}
+	case n < 36:
 		g.add(step(pick(g, "gone", "gone", "gone", "ends", "terminates", "terminates"), g.pod()))
 	default:
 		s := step("vip", pick(g, "shop/v1", "shop/v2", "lab/v2"), pick(g, "x", "x", "y", "-"))

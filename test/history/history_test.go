@@ -3,6 +3,7 @@ package history_test
 import (
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -166,6 +167,70 @@ func TestShrink(t *testing.T) {
 	}
 }
 
+// TestOrderDoesNotMatter tells the same objects, beside the same fabric without anything of ours, in different
+// orders: to an aci-sync that starts, to one that runs, and to one that dies at its first write and is
+// followed by another. It must end in the same fabric, which the oracle knows.
+func TestOrderDoesNotMatter(t *testing.T) {
+	t.Parallel()
+	failures := 0
+	began, sets := time.Now(), 0
+	for seed := uint64(1); time.Since(began) < *budget/4 && failures < maxFailures; seed++ {
+		h := history.GenerateSet(seed)
+		sets++
+		if bad := playOrders(t, h, seed); len(bad) > 0 {
+			failures++
+			h = history.Shrink(h, func(h history.History) bool { return len(playOrders(t, h, seed)) > 0 })
+			t.Errorf("set %d:\n%s\n%s", seed, h, strings.Join(playOrders(t, h, seed), "\n"))
+		}
+	}
+	t.Logf("%d sets in %v", sets, time.Since(began).Round(time.Second))
+}
+
+// playOrders has the objects of a history told in several orders, and returns what was wrong or differs.
+func playOrders(t *testing.T, h history.History, seed uint64) []string {
+	t.Helper()
+	var first string
+	for n := range uint64(6) {
+		var dump string
+		var bad []string
+		synctest.Test(t, func(t *testing.T) {
+			w := begin(t, h.With)
+			defer func() { w.close() }()
+			w.shuffle = rand.New(rand.NewPCG(seed, n))
+			for _, s := range h.Steps {
+				w.do(s)
+			}
+			how := []string{"at its start", "while it runs", "and it dies at its first write"}[n%3]
+			switch n % 3 {
+			case 1:
+				all := w.cluster
+				w.cluster = history.NewCluster()
+				w.start()
+				w.sleep(time.Second)
+				w.cluster = all
+			case 2:
+				w.kill = "before"
+				w.start()
+				w.sleep(time.Second)
+				w.buried()
+			}
+			w.settle()
+			if dump, bad = w.sim.Dump("uni"), w.broken; len(bad) > 0 {
+				bad = append(bad, fmt.Sprintf("told in order %d, %s", n, how))
+			}
+		})
+		if len(bad) > 0 {
+			return bad
+		}
+		if first == "" {
+			first = dump
+		} else if diff := gocmp.Diff(strings.Split(first, "\n"), strings.Split(dump, "\n")); diff != "" {
+			return []string{fmt.Sprintf("order 0 and order %d differ (-0 +%d)\n%s", n, n, diff)}
+		}
+	}
+	return nil
+}
+
 // play plays a history in a bubble of its own, and returns what was not as SPEC.md says.
 func play(t *testing.T, h history.History) (bad []string, w *world) {
 	t.Helper()
@@ -178,6 +243,8 @@ func play(t *testing.T, h history.History) (bad []string, w *world) {
 	synctest.Test(t, func(t *testing.T) {
 		w = begin(t, h.With)
 		defer w.close()
+		w.start()
+		w.sleep(time.Second)
 		for i, s := range h.Steps {
 			if w.do(s); len(w.broken) > 0 {
 				bad = append(bad, fmt.Sprintf("After step %d, %s, at %s:", i+1, s, clock()))

@@ -118,9 +118,12 @@ func (m *Mind) Hear(c *Cluster) {
 	maps.DeleteFunc(m.workloads, func(u types.UID, _ *memory) bool { return !there[u] })
 	maps.DeleteFunc(m.members, func(u types.UID, _ []string) bool { return !there[u] })
 	maps.DeleteFunc(m.defaults, func(u types.UID, _ *aim) bool { return !there[u] })
+	pods := map[types.UID]bool{}
 	for _, p := range c.pods {
+		pods[p.uid] = true
 		m.resolved[p.uid] = m.resolved[p.uid] || p.kind != "Deployment" || there[p.owner]
 	}
+	maps.DeleteFunc(m.resolved, func(u types.UID, _ bool) bool { return !pods[u] })
 	m.claim()
 }
 

@@ -397,7 +397,7 @@ func (s *Settled) checkEPG(e string) string {
 		return s.checkUnused(e)
 	case s.Before.has(dn) && !ours && there && n.running && recorded && s.leftByUs(e):
 		return "it is recorded as ours and does not bear our mark"
-	case s.Before.has(dn) && ours && !(recorded && s.leftByUs(e)):
+	case s.Before.has(dn) && ours && !(recorded && (s.leftByUs(e) || s.holdsOurs(s.After, e))):
 		return "it bears our mark, and was somebody else's"
 	case s.Before.has(dn):
 	case there && s.perhapsPaused(e):

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -55,6 +56,7 @@ type world struct {
 	deaf     bool
 	run      *run // nil while aci-sync is down
 	snapshot history.Fabric
+	shuffle  *rand.Rand // tells objects in any order; nil: sorted
 
 	last     history.Fabric // when all had come to rest
 	was      map[string]history.Record
@@ -121,8 +123,6 @@ func begin(t *testing.T, with []string) *world {
 		_ = srv.Close()
 		wg.Wait()
 	})
-	w.start()
-	w.sleep(time.Second)
 	return w
 }
 
@@ -354,14 +354,19 @@ func (w *world) inform(loop *controller.Controller) {
 		loop.Recorded(e, &rec)
 	}
 	w.told = w.cluster.Objects()
-	for _, r := range refs(w.told) {
+	for _, r := range w.refs(w.told) {
 		loop.Fold(desired.Ref(r), w.told[r])
 	}
 	loop.Synced()
 }
 
-func refs(objects map[history.Ref]metav1.Object) []history.Ref {
-	return slices.SortedFunc(maps.Keys(objects), func(a, b history.Ref) int { return desired.Ref(a).Compare(desired.Ref(b)) })
+// refs are the names of objects in the order in which they are told.
+func (w *world) refs(objects map[history.Ref]metav1.Object) []history.Ref {
+	list := slices.SortedFunc(maps.Keys(objects), func(a, b history.Ref) int { return desired.Ref(a).Compare(desired.Ref(b)) })
+	if w.shuffle != nil {
+		w.shuffle.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	}
+	return list
 }
 
 // newMind is what a controller that starts now finds in the cluster's records.
@@ -586,12 +591,12 @@ func (w *world) relist(c *history.Cluster) {
 // tell tells the controller what differs from what it was told.
 func (w *world) tell(c *history.Cluster, fold func(desired.Ref, metav1.Object), gone func(desired.Ref)) {
 	now := c.Objects()
-	for _, r := range refs(w.told) {
+	for _, r := range w.refs(w.told) {
 		if now[r] == nil {
 			gone(desired.Ref(r))
 		}
 	}
-	for _, r := range refs(now) {
+	for _, r := range w.refs(now) {
 		if !reflect.DeepEqual(w.told[r], now[r]) {
 			fold(desired.Ref(r), now[r])
 		}
@@ -638,6 +643,7 @@ func (w *world) settle() {
 		posts := w.posts
 		w.mu.Unlock()
 		w.sleep(rest)
+		w.buried() // it may have died of what it wrote last
 		w.mu.Lock()
 		quiet := posts == w.posts
 		w.mu.Unlock()
