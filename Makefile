@@ -9,6 +9,9 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 TESTFLAGS ?=
 PKGS      ?= ./...
 
+# How long make soak plays.
+SOAK ?= 10m
+
 # Passed on to the bench, such as BENCHFLAGS='-sizes 100,1000'.
 BENCHFLAGS ?=
 
@@ -49,6 +52,10 @@ test: ## run everything: units, goldens, fuzz seeds, stories on the lab, under t
 
 .PHONY: check
 check: fmt-check fix-check tidy-check verify-crds lint test ## what a change must pass before review: format, lint, tidiness, tests
+
+.PHONY: soak
+soak: ## play random histories for SOAK=10m; make test does so for some seconds
+	$(GO) test ./test/history -run 'TestHistories|TestOrderDoesNotMatter' -v -count=1 -timeout 0 -budget $(SOAK) $(TESTFLAGS)
 
 .PHONY: bench
 bench: ## measure what a change costs beside 100 to 20,000 subnets; takes some minutes
