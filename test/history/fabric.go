@@ -18,6 +18,12 @@ var l3outs = []struct{ name, tenant, vrf string }{
 // epgs are those that workloads name and people make; the first more often.
 var epgs = []string{"a/p", "a/p", "a/p", "a/q", "a/q", "b/p", "b/p", "c/p", "d/p", "e/p"}
 
+// addresses and epgNames are all that there are.
+var (
+	addresses = []string{"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "fd00::1"}
+	epgNames  = []string{"p", "q"}
+)
+
 const (
 	// Owner is the cluster id of the aci-sync that is looked at, otherOwner that of another cluster's.
 	Owner      = "k1"
@@ -53,16 +59,34 @@ func length(ip string) string {
 	return "32"
 }
 
-var dnPath = regexp.MustCompile(`^uni/tn-(\w+)/out-(\w+)(?:/instP-(\w+)(?:/extsubnet-\[([^]]+)/\d+\])?)?$`)
+// place is an L3Out, external EPG or subnet that there can be.
+type place struct{ path, dn string }
+
+// places are all of them, sorted, and pathOf their paths by DN: there are few, and they are looked up all the time.
+var places, pathOf = allPlaces()
+
+func allPlaces() ([]place, map[string]string) {
+	var list []place
+	paths := map[string]string{}
+	add := func(path string) {
+		list = append(list, place{path, DN(path)})
+		paths[DN(path)] = path
+	}
+	for _, l := range l3outs {
+		add(l.name)
+		for _, e := range epgNames {
+			add(l.name + "/" + e)
+			for _, ip := range addresses {
+				add(l.name + "/" + e + "/" + ip)
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b place) int { return strings.Compare(a.path, b.path) })
+	return list, paths
+}
 
 // Path is the reverse of DN; "" for other objects.
-func Path(dn string) string {
-	m := dnPath.FindStringSubmatch(dn)
-	if m == nil || m[1] != tenantOf(m[2]) {
-		return ""
-	}
-	return strings.TrimRight(m[2]+"/"+m[3]+"/"+m[4], "/")
-}
+func Path(dn string) string { return pathOf[dn] }
 
 // epgOf is the external EPG of a path, "" for an L3Out.
 func epgOf(path string) string {
@@ -78,20 +102,11 @@ func l3outOf(path string) string {
 	return l
 }
 
-// ips are all addresses.
-var ips = []string{"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "fd00::1"}
-
 // Paths are those of all L3Outs, external EPGs and subnets that there can be.
 func Paths() []string {
-	var out []string
-	for _, l := range l3outs {
-		out = append(out, l.name)
-		for _, e := range []string{"p", "q"} {
-			out = append(out, l.name+"/"+e)
-			for _, ip := range ips {
-				out = append(out, l.name+"/"+e+"/"+ip)
-			}
-		}
+	out := make([]string, len(places))
+	for i, p := range places {
+		out[i] = p.path
 	}
 	return out
 }
@@ -170,28 +185,31 @@ func (f Fabric) tagged(epg string) bool {
 	return f.has(DN(epg)+tag) || f.has(DN(l3outOf(epg))+tag)
 }
 
-// paths are those of all external EPGs and subnets, sorted.
+// paths are those of all external EPGs and subnets that are there, sorted.
 func (f Fabric) paths() []string {
 	var out []string
-	for dn := range f {
-		if p := Path(dn); strings.Contains(p, "/") {
-			out = append(out, p)
+	for _, p := range places {
+		if strings.Contains(p.path, "/") && f.has(p.dn) {
+			out = append(out, p.path)
 		}
 	}
-	slices.Sort(out)
 	return out
 }
 
 // holders are the external EPGs of a VRF that hold an address and fit, sorted.
 func (f Fabric) holders(vrf, ip string, fits func(dn string) bool) []string {
 	var out []string
-	for _, p := range f.paths() {
-		if strings.HasSuffix(p, "/"+ip) && fits(DN(p)) {
-			if v, _ := f.VRF(l3outOf(p)); v == vrf {
-				out = append(out, epgOf(p))
+	for _, l := range l3outs {
+		if v, _ := f.VRF(l.name); v != vrf {
+			continue
+		}
+		for _, e := range epgNames {
+			if dn := DN(l.name + "/" + e + "/" + ip); f.has(dn) && fits(dn) {
+				out = append(out, l.name+"/"+e)
 			}
 		}
 	}
+	slices.Sort(out)
 	return out
 }
 

@@ -177,7 +177,7 @@ func (s *Settled) checkAddress(ip string) []string {
 func (s *Settled) checkPaused(ip string, c Claim) []string {
 	var bad []string
 	for _, l := range l3outs {
-		for _, name := range []string{"p", "q"} {
+		for _, name := range epgNames {
 			p := l.name + "/" + name + "/" + ip
 			if s.Before[DN(p)] != s.After[DN(p)] || s.Before.ours(DN(p)) != s.After.ours(DN(p)) {
 				bad = append(bad, fmt.Sprintf("%s is written although %s, which claims its address, is paused", p, c.Workload))
@@ -189,35 +189,17 @@ func (s *Settled) checkPaused(ip string, c Claim) []string {
 
 // checkIn checks who has an address in one VRF.
 func (s *Settled) checkIn(vrf, ip string) []string {
-	var claimants []string // external EPGs in this VRF, by their oldest claims
-	anywhere := never      // whether some claimant, wherever, can take it
-	for _, c := range s.claims[ip] {
-		if v, _ := s.Before.VRF(l3outOf(c.EPG)); v == vrf && !slices.Contains(claimants, c.EPG) {
-			claimants = append(claimants, c.EPG)
-		}
-		anywhere = max(anywhere, s.takes(c.EPG, ip))
-	}
+	claimants, winner, taken := s.winner(vrf, ip)
 	had := s.Before.holders(vrf, ip, s.Before.ours)
 	has := s.After.holders(vrf, ip, s.After.ours)
 	if len(claimants)+len(had)+len(has) == 0 {
 		return nil
 	}
-	// The incumbent wins, then the oldest.
-	winner := ""
-	if len(claimants) > 0 {
-		winner = claimants[0]
-	}
-	if i := slices.IndexFunc(claimants, func(e string) bool { return slices.Contains(had, e) }); i >= 0 {
-		winner = claimants[i]
-	}
-	// Where nobody in this VRF claims it, it must have somewhere to go to.
-	taken := anywhere
-	if winner != "" {
-		taken = s.takes(winner, ip)
-		for _, e := range claimants {
-			if taken == never && s.takes(e, ip) != never {
-				taken = free // whether the next in line may have it, is not said
-			}
+	if winner == "" { // then it must have somewhere else to go to
+		for _, l := range l3outs {
+			v, _ := s.Before.VRF(l.name)
+			_, _, t := s.winner(v, ip)
+			taken = max(taken, t)
 		}
 	}
 	expect := map[string]verdict{}
@@ -254,6 +236,31 @@ func (s *Settled) checkIn(vrf, ip string) []string {
 		}
 	}
 	return bad
+}
+
+// winner returns the external EPGs of a VRF that claim an address, the oldest first, which of them has it
+// before the others, and whether that can take it. Whether the next in line may have what the winner cannot
+// take, is not said.
+func (s *Settled) winner(vrf, ip string) (claimants []string, winner string, taken verdict) {
+	for _, c := range s.claims[ip] {
+		if v, _ := s.Before.VRF(l3outOf(c.EPG)); v == vrf && !slices.Contains(claimants, c.EPG) {
+			claimants = append(claimants, c.EPG)
+		}
+	}
+	if len(claimants) == 0 {
+		return nil, "", never
+	}
+	winner = claimants[0]
+	if i := slices.IndexFunc(claimants, func(e string) bool { return s.Before.ours(DN(e + "/" + ip)) }); i >= 0 {
+		winner = claimants[i] // the incumbent
+	}
+	taken = s.takes(winner, ip)
+	for _, e := range claimants {
+		if taken == never && s.takes(e, ip) != never {
+			taken = free
+		}
+	}
+	return claimants, winner, taken
 }
 
 // vrfMember is an L3Out of a VRF.
@@ -362,7 +369,7 @@ func (s *Settled) checkEPGs() []string {
 		if !s.Before.has(DN(l.name)) {
 			continue
 		}
-		for _, name := range []string{"p", "q"} {
+		for _, name := range epgNames {
 			e := l.name + "/" + name
 			if why := s.checkEPG(e); why != "" {
 				bad = append(bad, fmt.Sprintf("%s %s: %s", e, map[bool]string{true: "is there", false: "is not there"}[s.After.has(DN(e))], why))
@@ -436,7 +443,7 @@ func (s *Settled) leftByUs(e string) bool {
 }
 
 func (s *Settled) holdsOurs(f Fabric, e string) bool {
-	return slices.ContainsFunc(f.paths(), func(p string) bool { return strings.HasPrefix(p, e+"/") && f.ours(DN(p)) })
+	return slices.ContainsFunc(addresses, func(ip string) bool { return f.ours(DN(e + "/" + ip)) })
 }
 
 // checkUnused checks one of ours that no workload names: it goes, unless something else is in it.
@@ -462,7 +469,7 @@ func (s *Settled) checkRecords() []string {
 	var bad []string
 	complain := func(format string, args ...any) { bad = append(bad, fmt.Sprintf("record of "+format, args...)) }
 	for _, l := range l3outs {
-		for _, name := range []string{"p", "q"} {
+		for _, name := range epgNames {
 			e := l.name + "/" + name
 			rec, recorded := s.Is[e]
 			members := slices.Sorted(slices.Values(s.named[e].members))
