@@ -3,6 +3,7 @@ package history
 import (
 	"encoding/json"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -234,14 +235,11 @@ func (m *Mind) Thaw(there func(epg, ip string) bool) {
 	m.claims = slices.DeleteFunc(m.claims, func(c Claim) bool { return c.frozen && !there(c.EPG, c.IP) })
 }
 
-// Pauses reports whether some workload is paused: it may ask for and claim what a restart forgets.
-func (m *Mind) Pauses() bool {
-	for _, mem := range m.workloads {
-		if mem.pause != no {
-			return true
-		}
-	}
-	return false
+// Same reports whether two minds ask for the same. One that starts forgets what a pause kept, and what an
+// annotation said before it became invalid, where no record tells.
+func (m *Mind) Same(n *Mind) bool {
+	return reflect.DeepEqual(m.claims, n.claims) && reflect.DeepEqual(m.Held(), n.Held()) &&
+		reflect.DeepEqual(m.Named(), n.Named()) && m.Unknown() == n.Unknown()
 }
 
 // borne are the claims of the Pods and Services that are there.

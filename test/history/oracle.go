@@ -33,8 +33,10 @@ type Settled struct {
 	Exact bool
 	// Touched reports whether a person touched an object, or the VRF of an L3Out, since Last.
 	Touched func(path string) bool
-	Unseen  func(l3out string) bool
-	Guard   int // limit of the orphan guard
+	// Died: aci-sync died of a write since Last. What it deleted before is not held by who follows it.
+	Died   bool
+	Unseen func(l3out string) bool
+	Guard  int // limit of the orphan guard
 
 	named    map[string]named
 	held     map[string]bool
@@ -293,7 +295,11 @@ func union(lists ...[]string) []string {
 func (s *Settled) stays(epg, ip string, taken verdict) verdict {
 	claimed := len(s.claims[ip]) > 0
 	switch {
-	case s.held[ip], !s.writable(epg):
+	case !s.writable(epg):
+		return must
+	case s.held[ip] && s.Died:
+		return free
+	case s.held[ip]:
 		return must
 	case claimed && taken == never:
 		return must

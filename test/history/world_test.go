@@ -63,6 +63,7 @@ type world struct {
 	touched  map[string]time.Time // paths that people touched since, by what is announced
 	stripped map[string]bool      // those that they took the mark off
 	lost     bool                 // events may have been lost since
+	died     bool                 // aci-sync has, since, of a write
 	exact    bool                 // no time passed since
 
 	steps  int           // done
@@ -517,6 +518,7 @@ func (r *run) Forget(_ context.Context, e aci.ExtEPG) error {
 // buried ends an aci-sync that died, and starts another one.
 func (w *world) buried() {
 	if w.run != nil && w.run.isDead() {
+		w.died = true
 		w.run.end()
 		w.start()
 	}
@@ -659,7 +661,7 @@ func (w *world) settle() {
 	is := w.recordsOf()
 	w.mind.Thaw(func(epg, ip string) bool { return before.Has(epg + "/" + ip) })
 	s := history.Settled{
-		Before: before, After: after, Last: w.last, Mind: w.mind, Was: w.was, Is: is, Exact: w.exact, Guard: w.limit(),
+		Before: before, After: after, Last: w.last, Mind: w.mind, Was: w.was, Is: is, Exact: w.exact, Died: w.died, Guard: w.limit(),
 		Touched: func(p string) bool { _, ok := w.touched[p]; return ok }, Unseen: w.unseen,
 	}
 	w.complain(s.Check()...)
@@ -669,7 +671,7 @@ func (w *world) settle() {
 
 // rested notes how things were when all had come to rest.
 func (w *world) rested(f history.Fabric) {
-	w.last, w.was, w.exact, w.lost = f, w.recordsOf(), true, false
+	w.last, w.was, w.exact, w.lost, w.died = f, w.recordsOf(), true, false, false
 	w.touched, w.stripped = map[string]time.Time{}, map[string]bool{}
 }
 
@@ -702,7 +704,8 @@ func (w *world) recordsOf() map[string]history.Record {
 
 // finish checks that there is nothing left to do: by a plan, in a resync, and after a restart.
 func (w *world) finish() {
-	if w.mind.Pauses() { // a restart forgets what only a pause keeps, and then there may be something to do
+	next := w.newMind()
+	if next.Hear(w.cluster.Clone()); !next.Same(w.mind) { // then a restart may leave something to do
 		w.run.end()
 		if w.settle(); len(w.broken) > 0 {
 			return
