@@ -239,7 +239,7 @@ var layers = []layer{
 		why:    "the whole, seen from outside: stories, demo, simulation",
 		ours:   everything,
 		others: []string{"k8s.io/api", "k8s.io/apimachinery", "k8s.io/client-go", "sigs.k8s.io/controller-runtime", "sigs.k8s.io/yaml"},
-		tests:  []string{"internal/memnet"},
+		tests:  []string{"internal/memnet", "test/history"},
 	},
 }
 

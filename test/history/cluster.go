@@ -122,6 +122,13 @@ func (c *Cluster) workload(r Ref) workload {
 	return w
 }
 
+// Learn takes over what an API server gave a workload: its UID, and when it was created.
+func (c *Cluster) Learn(r Ref, uid types.UID, created time.Time) {
+	w := c.workloads[r]
+	w.uid, w.created = uid, int(created.Unix())
+	c.workloads[r] = w
+}
+
 // Apply does a step of the cluster; false when it is of something else.
 func (c *Cluster) Apply(s Step) bool {
 	switch s.Verb {

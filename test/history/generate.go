@@ -77,13 +77,36 @@ type generator struct {
 }
 
 func (g *generator) add(s Step) {
-	if v, _ := verb(s.Verb); v.Internal && g.limits.Real {
+	if g.limits.Real && !g.real(&s) {
 		return
 	}
 	g.steps = append(g.steps, s)
 	if g.cluster.Apply(s) {
 		g.mind.Hear(g.cluster.Clone())
 	}
+}
+
+// real makes a step one that a real cluster can do, in real time; false when it cannot.
+func (g *generator) real(s *Step) bool {
+	v, _ := verb(s.Verb)
+	switch s.Verb {
+	case "vanish", // takes too long
+		"strip", "hold", "release": // so does what only a read tells
+		return false
+	case "kill":
+		s.Args = []string{"now"}
+	case "delete": // else the garbage collector would delete its Pods, sooner or later
+		w := g.cluster.workloads[refOf(s.arg(0))]
+		for _, p := range sorted(g.cluster.pods) {
+			if p.owner == w.uid {
+				g.add(step("gone", p.ref.Namespace+"/"+p.ref.Name))
+			}
+		}
+	case "pod", "host":
+		s.Args = s.Args[:3] // no two addresses of one family
+		return refOf(s.arg(1)).Kind == "Deployment"
+	}
+	return !v.Internal
 }
 
 func pick[T any](g *generator, list ...T) T { return list[g.IntN(len(list))] }
