@@ -61,6 +61,7 @@ type memory struct {
 
 // Mind is what an aci-sync was told since it started, as far as it matters what was told before.
 type Mind struct {
+	begun     bool // it decides; before that, the order in which it is told is not remembered
 	told      *Cluster
 	workloads map[types.UID]*memory
 	defaults  map[types.UID]*aim // namespace -> its last valid default while it has one
@@ -89,6 +90,9 @@ func NewMind(records []Member) *Mind {
 	}
 	return m
 }
+
+// Begin says that aci-sync has been told all that was there when it started, and is in control.
+func (m *Mind) Begin() { m.begun = true }
 
 // Hear takes in what the cluster holds now.
 func (m *Mind) Hear(c *Cluster) {
@@ -221,7 +225,7 @@ func (m *Mind) claim() {
 	same := func(a, b Claim) bool { return a.EPG == b.EPG && a.IP == b.IP && a.Bearer == b.Bearer && a.uid == b.uid }
 	for _, old := range m.claims {
 		mem := m.workloads[old.uid]
-		if mem == nil || mem.pause == no || mem.asks == nil || slices.ContainsFunc(now, func(c Claim) bool { return same(c, old) }) {
+		if !m.begun || mem == nil || mem.pause == no || mem.asks == nil || slices.ContainsFunc(now, func(c Claim) bool { return same(c, old) }) {
 			continue
 		}
 		old.frozen, old.paused = true, true

@@ -33,6 +33,9 @@ type Settled struct {
 	Exact bool
 	// Touched reports whether a person touched an object, or the VRF of an L3Out, since Last.
 	Touched func(path string) bool
+	// Aged: nothing happened for more than 5 s after tags were set that pause something. Younger ones may not be
+	// seen by what deletes or puts back, and none by what a claim creates, since tags may not be announced.
+	Aged bool
 	// Died: aci-sync died of a write since Last. What it deleted before is not held by who follows it.
 	Died   bool
 	Unseen func(l3out string) bool
@@ -100,9 +103,12 @@ func (s *Settled) writable(epg string) bool {
 	return s.Before.has(DN(l3outOf(epg))) && !s.Before.tagged(epg) && !s.Is[epg].Paused
 }
 
-// perhapsPaused reports whether an external EPG was paused by a tag since all was at rest. Tags may not be
-// announced, and what a claim creates does not wait for a look at them.
-func (s *Settled) perhapsPaused(epg string) bool { return s.Before.tagged(epg) && !s.Last.tagged(epg) }
+// perhapsPaused reports whether an external EPG was paused by a tag since all was at rest, and how sure it is
+// that aci-sync knows: not when a claim creates something, nor, for tags so young, at all.
+func (s *Settled) perhapsPaused(epg string) (creates, all bool) {
+	fresh := s.Before.tagged(epg) && !s.Last.tagged(epg)
+	return fresh, fresh && !s.Aged
+}
 
 // foreignGone reports whether an absent external EPG was somebody else's, who decides whether it returns.
 func (s *Settled) foreignGone(epg string) bool {
@@ -144,12 +150,13 @@ const (
 // takes reports whether an external EPG that claims an address has it or can take it.
 func (s *Settled) takes(epg, ip string) verdict {
 	barred, perhaps := s.barred(epg, ip)
+	fresh, _ := s.perhapsPaused(epg)
 	switch {
 	case s.Before.has(DN(epg + "/" + ip)):
 		return must
-	case barred, !s.writable(epg) && !s.perhapsPaused(epg):
+	case barred, !s.writable(epg) && !fresh:
 		return never
-	case s.unsure(epg), perhaps, s.perhapsPaused(epg):
+	case s.unsure(epg), perhaps, fresh:
 		return free
 	case !s.Before.has(DN(epg)) && (!s.named[epg].running || s.foreignGone(epg)):
 		return never
@@ -294,7 +301,10 @@ func union(lists ...[]string) []string {
 // stays says whether one of ours stays in an external EPG where it is not claimed, or lost to another one.
 func (s *Settled) stays(epg, ip string, taken verdict) verdict {
 	claimed := len(s.claims[ip]) > 0
+	_, young := s.perhapsPaused(epg)
 	switch {
+	case young:
+		return free
 	case !s.writable(epg):
 		return must
 	case s.held[ip] && s.Died:
@@ -344,6 +354,9 @@ func (f Fabric) VRFHas(epg, ip string) bool {
 // checkSubnet checks the critical attributes of one that is ours and claimed there.
 func (s *Settled) checkSubnet(epg, ip string) []string {
 	dn := DN(epg + "/" + ip)
+	if _, young := s.perhapsPaused(epg); young {
+		return nil
+	}
 	if !s.writable(epg) {
 		if s.Exact && s.Before.has(dn) && s.Before[dn] != s.After[dn] {
 			return []string{fmt.Sprintf("%s/%s is written although it is paused", epg, ip)}
@@ -390,7 +403,9 @@ func (s *Settled) checkEPG(e string) string {
 	there, ours := s.After.has(dn), s.After.ours(dn)
 	was := s.Was[e]
 	recorded := was.Managed != nil && *was.Managed
+	fresh, young := s.perhapsPaused(e)
 	switch {
+	case young:
 	case !s.Exact && !there && n.running && s.writable(e) && !s.handled(e):
 		return "a workload names it"
 	case !s.Exact:
@@ -408,12 +423,13 @@ func (s *Settled) checkEPG(e string) string {
 		}
 	case s.Before.ours(dn):
 		return s.checkUnused(e)
-	case s.Before.has(dn) && !ours && there && n.running && recorded && s.leftByUs(e):
+	case s.Before.has(dn) && !ours && there && n.running && recorded && s.leftByUs(e) &&
+		(s.After.attr(dn, "annotation") == ourAnnotation || s.holdsOurs(s.After, e)): // also now that claims ended
 		return "it is recorded as ours and does not bear our mark"
 	case s.Before.has(dn) && ours && !(recorded && (s.leftByUs(e) || s.holdsOurs(s.After, e))):
 		return "it bears our mark, and was somebody else's"
 	case s.Before.has(dn):
-	case there && s.perhapsPaused(e):
+	case there && fresh:
 	case s.heldByTag(e) && there:
 		return "its pause outlives it"
 	case !n.running && there:

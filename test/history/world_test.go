@@ -64,6 +64,8 @@ type world struct {
 	stripped map[string]bool      // those that they took the mark off
 	lost     bool                 // events may have been lost since
 	died     bool                 // aci-sync has, since, of a write
+	aged     bool                 // what was paused since was so for a while before anything else
+	since    int                  // steps since
 	exact    bool                 // no time passed since
 
 	steps  int           // done
@@ -91,6 +93,7 @@ type run struct {
 
 	mu     sync.Mutex
 	dead   bool
+	begun  bool // it said that it is in control
 	conns  []net.Conn
 	flying map[string]int // VRF -> POSTs being answered
 }
@@ -467,6 +470,9 @@ func (r *run) Write(p []byte) (int, error) {
 	if r.isDead() {
 		return len(p), nil
 	}
+	r.mu.Lock()
+	r.begun = r.begun || bytes.Contains(p, []byte(`msg="in control"`))
+	r.mu.Unlock()
 	fmt.Fprintf(&r.log, "%s ", clock())
 	return r.log.Write(p)
 }
@@ -573,13 +579,21 @@ func (w *world) do(s history.Step) {
 		w.settle()
 	default:
 		if !w.cluster.Apply(s) {
-			w.edit(w.look().Edits(s, w.snapshot))
+			if w.edit(w.look().Edits(s, w.snapshot)); s.Verb == "hold" && w.since == 0 {
+				w.sleep(6 * time.Second) // all is at rest, and nobody announces a tag: nothing happens
+				w.aged = true
+			} else if s.Verb == "hold" {
+				w.aged = false
+			}
 		} else if w.run != nil && !w.deaf {
 			w.tell(w.cluster, w.run.loop.Fold, func(r desired.Ref) { w.run.loop.Fold(r, nil) })
 		}
 	}
 	synctest.Wait()
 	w.buried()
+	if s.Verb != "settle" {
+		w.since++
+	}
 }
 
 // relist tells the controller what a list holds and what it misses.
@@ -604,6 +618,11 @@ func (w *world) tell(c *history.Cluster, fold func(desired.Ref, metav1.Object), 
 		}
 	}
 	w.told = now
+	w.run.mu.Lock()
+	if w.run.begun {
+		w.mind.Begin()
+	}
+	w.run.mu.Unlock()
 	w.mind.Hear(c.Clone())
 }
 
@@ -661,7 +680,7 @@ func (w *world) settle() {
 	is := w.recordsOf()
 	w.mind.Thaw(func(epg, ip string) bool { return before.Has(epg + "/" + ip) })
 	s := history.Settled{
-		Before: before, After: after, Last: w.last, Mind: w.mind, Was: w.was, Is: is, Exact: w.exact, Died: w.died, Guard: w.limit(),
+		Before: before, After: after, Last: w.last, Mind: w.mind, Was: w.was, Is: is, Exact: w.exact, Died: w.died, Aged: w.aged, Guard: w.limit(),
 		Touched: func(p string) bool { _, ok := w.touched[p]; return ok }, Unseen: w.unseen,
 	}
 	w.complain(s.Check()...)
@@ -671,7 +690,7 @@ func (w *world) settle() {
 
 // rested notes how things were when all had come to rest.
 func (w *world) rested(f history.Fabric) {
-	w.last, w.was, w.exact, w.lost, w.died = f, w.recordsOf(), true, false, false
+	w.last, w.was, w.exact, w.lost, w.died, w.aged, w.since = f, w.recordsOf(), true, false, false, false, 0
 	w.touched, w.stripped = map[string]time.Time{}, map[string]bool{}
 }
 

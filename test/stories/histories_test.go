@@ -190,6 +190,7 @@ func (p *player) start() {
 	if err != nil {
 		p.t.Fatal(err)
 	}
+	p.mind.Begin()
 }
 
 // look reads the fabric; namespaces are named as in the history.
