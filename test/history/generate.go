@@ -259,8 +259,22 @@ func (g *generator) onFabric() {
 		g.add(step("remove", gone))
 	case n < 34:
 		g.add(step("vrf", pick(g, "a", "b", "c", "d", "x"), pick(g, "v", "w", "v", "w", "cv", "-")))
+	case n < 36 && len(g.mind.claims) > 0: // what is paused is changed
+		c := pick(g, g.mind.claims...)
+		g.add(step("settle"))
+		g.add(step("hold", pick(g, c.EPG, c.EPG, l3outOf(c.EPG))))
+		switch g.IntN(4) {
+		case 0:
+			g.add(step("edit", c.EPG+"/"+c.IP, pick(g, "name", "scope")))
+		case 1:
+			g.add(step("remove", pick(g, c.EPG+"/"+c.IP, c.EPG)))
+		case 2:
+			g.add(step("target", c.Workload.Namespace+"/"+c.Workload.Name, pick(g, g.epg(), "none")))
+		default:
+			g.add(step("gone", strings.Replace(c.Bearer, "::", "/", 1)))
+		}
 	case n < 38:
-		g.add(step(pick(g, "hold", "release"), pick(g, g.namedEPG(), g.namedEPG(), "a", "b")))
+		g.add(step(pick(g, "hold", "release", "release"), pick(g, g.namedEPG(), g.namedEPG(), "a", "b")))
 	case n < 39:
 		g.add(step("snapshot"))
 	default:
