@@ -19,8 +19,6 @@ type Transaction struct {
 	Recorded func(epg string) bool
 	// Modified: a POST that modifies what is absent makes it, on this APIC.
 	Modified bool
-	// Unseen reports whether aci-sync cannot be blamed for what is in an L3Out: see SeesOtherL3Outs.
-	Unseen func(l3out string) bool
 }
 
 // Written returns what a transaction did that SPEC.md forbids at any time: it wrote what does not bear
@@ -106,7 +104,7 @@ func (t Transaction) twice(path string) string {
 	}
 	created := !t.Before.Has(path) // what has been there gets its mark back, whoever came beside it
 	for _, h := range t.After.holders(vrf, ip, func(dn string) bool { return t.After.ours(dn) || created && t.After.classifies(dn) }) {
-		if h == epg || t.Fresh(h) || t.Fresh(h+"/"+ip) || t.Fresh(l3outOf(h)) || t.Unseen(l3outOf(h)) {
+		if h == epg || t.Fresh(h) || t.Fresh(h+"/"+ip) || t.Fresh(l3outOf(h)) {
 			continue
 		}
 		if t.After.ours(DN(h + "/" + ip)) {

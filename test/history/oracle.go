@@ -8,10 +8,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// SeesOtherL3Outs says that aci-sync looks at every L3Out of a VRF that it writes to, also where no workload
-// names one and nothing of ours is in it.
-const SeesOtherL3Outs = false
-
 // Record is what the cluster remembers of an external EPG.
 type Record struct {
 	Members          []types.UID
@@ -35,11 +31,8 @@ type Settled struct {
 	Touched func(path string) bool
 	// Aged: nothing happened for more than 5 s after tags were set that pause something. Younger ones may not be
 	// seen by what deletes or puts back, and none by what a claim creates, since tags may not be announced.
-	Aged bool
-	// Died: aci-sync died of a write since Last. What it deleted before is not held by who follows it.
-	Died   bool
-	Unseen func(l3out string) bool
-	Guard  int // limit of the orphan guard
+	Aged  bool
+	Guard int // limit of the orphan guard
 
 	named    map[string]named
 	held     map[string]bool
@@ -123,17 +116,13 @@ func (s *Settled) unsure(epg string) bool {
 }
 
 // barred reports whether a foreign subnet with import-security elsewhere in its VRF keeps an address out of
-// an external EPG; perhaps, where aci-sync cannot be blamed for not seeing it.
+// an external EPG; perhaps, where it looks like one of ours, and may become that.
 func (s *Settled) barred(epg, ip string) (barred, perhaps bool) {
 	vrf, _ := s.Before.VRF(l3outOf(epg))
 	for _, h := range s.Before.holders(vrf, ip, func(dn string) bool { return !s.Before.ours(dn) && s.Before.classifies(dn) }) {
-		switch {
-		case h == epg:
-		case s.Unseen(l3outOf(h)), s.Before.lookalike(DN(h + "/" + ip)): // which may become ours
-			perhaps = true
-		default:
-			barred = true
-		}
+		lookalike := s.Before.lookalike(DN(h + "/" + ip))
+		barred = barred || h != epg && !lookalike
+		perhaps = perhaps || h != epg && lookalike
 	}
 	return barred, perhaps
 }
@@ -307,8 +296,6 @@ func (s *Settled) stays(epg, ip string, taken verdict) verdict {
 		return free
 	case !s.writable(epg):
 		return must
-	case s.held[ip] && s.Died:
-		return free
 	case s.held[ip]:
 		return must
 	case claimed && taken == never:
@@ -509,11 +496,6 @@ func (s *Settled) checkRecords() []string {
 			if !slices.Equal(members, slices.Sorted(slices.Values(rec.Members))) {
 				complain("%s names %v, and it is the last valid target of %v", e, rec.Members, members)
 			}
-			// One that lost its mark may be remembered as ours as long as something tells that it was.
-			lost := !ours && rec.Managed != nil && *rec.Managed && left
-			if there && !lost && (rec.Managed == nil || *rec.Managed != ours) {
-				complain("%s does not say that managed is %t", e, ours)
-			}
 			desired, present := map[string]bool{}, map[string]bool{}
 			for ip, claims := range s.claims {
 				for _, c := range claims {
@@ -524,6 +506,13 @@ func (s *Settled) checkRecords() []string {
 						}
 					}
 				}
+			}
+			// One that lost its mark may be remembered as ours as long as something tells that it was, be it a
+			// subnet that somebody deleted and that waits to be restored.
+			left = left || len(present) < len(desired)
+			lost := !ours && rec.Managed != nil && *rec.Managed && left
+			if there && !lost && (rec.Managed == nil || *rec.Managed != ours) {
+				complain("%s does not say that managed is %t", e, ours)
 			}
 			if rec.Desired >= 0 && (rec.Desired != len(desired) || rec.Present != len(present)) {
 				complain("%s counts %d of %d subnets, and %d of %d are there", e, rec.Present, rec.Desired, len(present), len(desired))

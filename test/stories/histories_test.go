@@ -78,7 +78,6 @@ type player struct {
 	was     map[string]history.Record
 	touched map[string]bool // since
 	since   int             // steps since
-	died    bool
 }
 
 const keep = "history.aci-sync.example.com/keep"
@@ -244,7 +243,7 @@ func (p *player) do(s history.Step) bool {
 			}
 			break
 		}
-		p.died = true
+		p.since++ // what it did last, the next one might not have done
 		_ = q.cmd.Process.Kill()
 		<-q.ended
 		p.start()
@@ -303,13 +302,12 @@ func (p *player) settle(end bool) bool {
 		after, is = p.look(), p.records(end)
 		mind := *p.mind
 		s := history.Settled{
-			Before: p.before, After: after, Last: p.last, Mind: &mind, Was: p.was, Is: is, Exact: p.since <= 1, Guard: 20, Died: p.died,
+			Before: p.before, After: after, Last: p.last, Mind: &mind, Was: p.was, Is: is, Exact: p.since <= 1, Guard: 20,
 			Touched: func(path string) bool { return p.touched[path] },
-			Unseen:  func(string) bool { return !history.SeesOtherL3Outs },
 		}
 		if bad = s.Check(); p.since <= 1 {
 			t := history.Transaction{
-				Before: p.before, After: after, Unseen: s.Unseen,
+				Before: p.before, After: after,
 				Fresh: func(string) bool { return false }, Stripped: func(string) bool { return false },
 				Recorded: func(epg string) bool { r := p.was[epg]; return r.Managed != nil && *r.Managed },
 			}
@@ -325,7 +323,7 @@ func (p *player) settle(end bool) bool {
 		time.Sleep(100 * time.Millisecond)
 	}
 	p.mind.Thaw(func(epg, ip string) bool { return after.Has(epg + "/" + ip) })
-	p.last, p.was, p.touched, p.since, p.before, p.died = after, is, map[string]bool{}, 0, nil, false
+	p.last, p.was, p.touched, p.since, p.before = after, is, map[string]bool{}, 0, nil
 	return true
 }
 
