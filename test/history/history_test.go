@@ -23,7 +23,8 @@ import (
 var (
 	seed   = flag.Uint64("seed", 0, "play the history of this seed only, and show all of it; with TestHistories")
 	script = flag.String("script", "", "play the history in this file only, and show all of it; with TestScripts")
-	budget = flag.Duration("budget", 20*time.Second, "how long to play random histories")
+	budget = flag.Duration("budget", map[bool]time.Duration{true: 8 * time.Second, false: 20 * time.Second}[raceDetector],
+		"how long to play random histories")
 )
 
 // fixed is how many seeds are always played. After them come fresh ones, as long as there is time.
