@@ -20,7 +20,7 @@ import (
 //	`plan/name`                   a golden of another package
 //	`story/name`                  a story
 //	`controller/TestName`         a test
-//	`firstday/TestName`           a test of test/firstday; of test/stories, by stories/
+//	`firstday/TestName`           a test of test/firstday; of test/history and test/stories, by history/ and stories/
 //	`controller/TestName/a case`  a case of its table, or a subtest, by its name
 //	not yet                       nothing: the row is promised and not built
 const (
@@ -79,7 +79,7 @@ func source(name string) (file, test string) {
 		return "internal/desired/testdata/" + name + ".txtar", ""
 	case pkg == "story":
 		return "test/stories/testdata/" + rest + ".txtar", ""
-	case pkg == "firstday", pkg == "stories":
+	case pkg == "firstday", pkg == "history", pkg == "stories":
 		return "test/" + pkg, rest
 	case strings.HasPrefix(rest, "Test"), strings.HasPrefix(rest, "Fuzz"):
 		return "internal/" + pkg, rest

@@ -181,6 +181,10 @@ func (c *Controller) prune(key aci.DN) {
 func (c *Controller) left(p aci.Place) {
 	if c.watches[p.L3Out] == nil || c.have.Absent(p) {
 		c.mark(c.want.Left(p))
+		if c.have.Vanished(p) && !c.want.Claims(p) {
+			c.have.Unvanish(p)
+			c.recordLater(p.ExtEPG) // that may have been all that told that it was ours
+		}
 	}
 }
 

@@ -211,6 +211,11 @@ func (c *Controller) read(ctx context.Context, l aci.L3Out) error {
 			c.mark([]aci.Place{{ExtEPG: e, Prefix: n.Prefix}})
 		}
 	}
+	for e := range c.records.there {
+		if e.L3Out == l {
+			c.recordLater(e) // what it waited for may be known now
+		}
+	}
 	if !c.have.Complete(l) {
 		return fmt.Errorf("read %s: events were lost meanwhile", l.DN())
 	}

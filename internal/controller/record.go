@@ -41,7 +41,7 @@ const (
 type records struct {
 	queue   workqueue.TypedRateLimitingInterface[aci.ExtEPG] // nil before Run, and in a dry run
 	there   map[aci.ExtEPG]desired.Record                    // as the cluster holds them
-	due     map[aci.ExtEPG]bool                              // in the queue
+	due     map[aci.ExtEPG]time.Time                         // in the queue, until then
 	written map[aci.ExtEPG]time.Time                         // last
 	synced  map[aci.ExtEPG]time.Time                         // when the APIC last told of something written there
 	present map[aci.ExtEPG]map[netip.Prefix]struct{}         // claimed and on the fabric
@@ -53,7 +53,7 @@ type records struct {
 
 func newRecords() records {
 	return records{
-		there: map[aci.ExtEPG]desired.Record{}, due: map[aci.ExtEPG]bool{}, written: map[aci.ExtEPG]time.Time{},
+		there: map[aci.ExtEPG]desired.Record{}, due: map[aci.ExtEPG]time.Time{}, written: map[aci.ExtEPG]time.Time{},
 		synced: map[aci.ExtEPG]time.Time{}, present: map[aci.ExtEPG]map[netip.Prefix]struct{}{},
 		asked: map[aci.ExtEPG]string{}, answers: map[aci.ExtEPG]string{}, settled: map[aci.ExtEPG]string{},
 		tell: map[aci.ExtEPG][]note{},
@@ -121,11 +121,19 @@ func (c *Controller) remember(e aci.ExtEPG, rec desired.Record) {
 // recordLater makes the record of e be compared with what is so now, in a while. Before everything is
 // known nothing is recorded.
 func (c *Controller) recordLater(e aci.ExtEPG) {
-	if c.records.queue == nil || !c.running || c.records.due[e] || e == (aci.ExtEPG{}) {
+	if c.records.queue != nil && c.running && e != (aci.ExtEPG{}) {
+		c.recordIn(e, recordPause)
+	}
+}
+
+// recordIn puts e into the queue of records, unless it comes out of it before that anyway.
+func (c *Controller) recordIn(e aci.ExtEPG, pause time.Duration) {
+	at := time.Now().Add(pause)
+	if due, ok := c.records.due[e]; ok && !at.Before(due) {
 		return
 	}
-	c.records.due[e] = true
-	c.records.queue.AddAfter(e, recordPause)
+	c.records.due[e] = at
+	c.records.queue.AddAfter(e, pause)
 }
 
 // recount keeps account of whether the address of p is claimed and on the fabric.
@@ -174,9 +182,8 @@ func (c *Controller) keepRecords(ctx context.Context) {
 			c.records.queue.AddRateLimited(e)
 		case again > 0:
 			c.mu.Lock()
-			c.records.due[e] = true
+			c.recordIn(e, again)
 			c.mu.Unlock()
-			c.records.queue.AddAfter(e, again)
 		default:
 			c.records.queue.Forget(e)
 		}

@@ -278,7 +278,8 @@ func (s *State) settle(w *workload, t *Touched) {
 	default:
 		w.target, w.unknown = target, unknown
 	}
-	if a := w.setting(); !w.paused && (a == nil || a.target != nil) {
+	// Before its namespace is told, it may yet turn out to have the default, and that to be invalid.
+	if a := w.setting(); !w.paused && (a == nil && w.ns.there || a != nil && a.target != nil) {
 		w.memory = nil
 	}
 	if w.names = nil; w.target != nil {

@@ -249,6 +249,13 @@ func (s *State) Vanished(p aci.Place) bool {
 	return false
 }
 
+// Unvanish forgets that a subnet of ours at p was deleted: nobody claims it any more, so it is not restored.
+func (s *State) Unvanish(p aci.Place) {
+	if g := s.epg(p.ExtEPG); g != nil {
+		delete(g.vanished, p.Prefix)
+	}
+}
+
 // Ours reports whether the mark m on the object d was read and is ours.
 func (s *State) Ours(m Mark, d aci.DN) bool { return m.Read && s.ours(m, d) }
 
