@@ -70,6 +70,8 @@ type world struct {
 	end  func() time.Duration // ends the controller and its client; how long the controller took
 	seen int                  // sequence number of the last forgotten request
 
+	onRead func(r *http.Request) // between the reading of an object and the answer; set before run
+
 	mu sync.Mutex
 	// mu guards the fields below.
 	log      bytes.Buffer
@@ -162,6 +164,15 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 	}
 	l, ok := aci.L3OutOf(aci.DN(strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/api/mo/"), ".json")))
 	if !ok || r.Method != http.MethodPost {
+		if h := w.onRead; h != nil && r.Method == http.MethodGet {
+			answer := httptest.NewRecorder()
+			w.sim.ServeHTTP(answer, r)
+			h(r) // the answer is as of before
+			maps.Copy(rw.Header(), answer.Header())
+			rw.WriteHeader(answer.Code)
+			_, _ = rw.Write(answer.Body.Bytes())
+			return
+		}
 		w.sim.ServeHTTP(rw, r)
 		return
 	}
