@@ -345,7 +345,7 @@ func TestTwoReadsOfAnL3OutAtATime(t *testing.T) {
 		var mu sync.Mutex
 		n := 0
 		read := make(chan struct{})
-		w.onRead = func(r *http.Request) {
+		w.whenRead(func(r *http.Request) {
 			if !strings.Contains(r.URL.Path, "out-z.json") || !strings.Contains(r.URL.RawQuery, "page=0") {
 				return
 			}
@@ -362,7 +362,7 @@ func TestTwoReadsOfAnL3OutAtATime(t *testing.T) {
 			case 2:
 				time.Sleep(6 * time.Second)
 			}
-		}
+		})
 		<-read
 		w.sleep(time.Second)
 		w.set("z/theirs/10.0.0.5", classifies) // is told
