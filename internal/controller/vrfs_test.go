@@ -384,14 +384,14 @@ func TestRelationsOfOthersThatChange(t *testing.T) {
 		w.forget()
 		late := time.Duration(0)
 		began := time.Now()
-		for i := range 600 {
+		for i := range 250 {
 			w.hand("uni/tn-U/out-u", fmt.Sprintf(`{"l3extRsEctx":{"attributes":{"tnFvCtxName":%q}}}`, []string{"v", "x"}[i%2]))
-			if i == 100 {
+			if i == 50 {
 				w.pods("web", "10.0.0.2")
 				began = time.Now()
 			}
 			w.sleep(400 * time.Millisecond)
-			if i > 100 && late == 0 && strings.Contains(w.fabric(), "10.0.0.2*") {
+			if i > 50 && late == 0 && strings.Contains(w.fabric(), "10.0.0.2*") {
 				late = time.Since(began)
 			}
 		}
