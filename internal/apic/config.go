@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +20,11 @@ import (
 type Options struct {
 	Password     aci.Secret // ignored when PasswordFile is set
 	PasswordFile string     // read at every login; one line end at its end is ignored
+
+	// With these, in place of a password, requests are signed. The certificate of that name is the
+	// local user's at the APIC, and the file holds its private key: RSA, PEM, PKCS #1 or #8. It is
+	// read at every new session.
+	CertName, PrivateKeyFile string
 
 	TLS  *tls.Config // nil verifies by the system roots; see TLSConfig
 	Rate float64     // requests per second, with a burst of twice that; 0 means 20
@@ -42,24 +46,47 @@ type Options struct {
 	// concurrently.
 	OnRequest func(op string, code int, dur time.Duration)
 
+	// OnLoginFailure is told of each login that failed: refused is for the credentials. As OnRequest.
+	OnLoginFailure func(refused bool)
+
 	// DialContext opens the connections; nil dials TCP.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
-// password reads the password as it is now.
-func (o *Options) password() (aci.Secret, error) {
-	if o.PasswordFile == "" {
-		return o.Password, nil
+// credential reads what proves the user as it is now: the password, or the PEM of the private key.
+func (o *Options) credential() (aci.Secret, error) {
+	switch {
+	case o.PrivateKeyFile != "":
+		key, err := readSecret(o.PrivateKeyFile)
+		if err != nil {
+			return "", fmt.Errorf("private key file: %w", err)
+		}
+		return key, nil
+	case o.PasswordFile != "":
+		s, err := readSecret(o.PasswordFile)
+		if err != nil {
+			return "", fmt.Errorf("password file: %w", err)
+		}
+		return aci.Secret(strings.TrimSuffix(strings.TrimSuffix(string(s), "\n"), "\r")), nil
 	}
-	b, err := os.ReadFile(o.PasswordFile)
-	if err != nil {
-		return "", fmt.Errorf("password file: %w", err)
+	return o.Password, nil
+}
+
+// byFile reports whether the credential can change.
+func (o *Options) byFile() bool { return o.PrivateKeyFile != "" || o.PasswordFile != "" }
+
+// check returns what is wrong with the credentials, as far as can be told without a file.
+func (o *Options) check() error {
+	signs, logsIn := o.CertName != "" || o.PrivateKeyFile != "", o.Password != "" || o.PasswordFile != ""
+	switch {
+	case signs && logsIn:
+		return errors.New("a password and a user certificate for the APIC exclude each other")
+	case signs && (o.CertName == "" || o.PrivateKeyFile == ""):
+		return errors.New("a user certificate for the APIC takes its name and a private key file")
+	case !signs && !logsIn:
+		return errors.New("no password and no user certificate for the APIC")
 	}
-	s := strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r")
-	if s == "" {
-		return "", fmt.Errorf("password file %s is empty", o.PasswordFile)
-	}
-	return aci.Secret(s), nil
+	return nil
 }
 
 // ParseMembers reads the APIC cluster members of ACI_APIC, comma separated: host,
