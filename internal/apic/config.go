@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -87,6 +88,50 @@ func (o *Options) check() error {
 		return errors.New("no password and no user certificate for the APIC")
 	}
 	return nil
+}
+
+// CheckUser returns what is wrong with the name of a user who logs in: the documented form with a login
+// domain is apic:DOMAIN\user, and in JSON its backslash is doubled, which is often copied.
+//
+// Source: apic-rest.md 1.1.
+func CheckUser(name string) error {
+	rest, ofDomain := strings.CutPrefix(name, "apic:")
+	if !ofDomain {
+		rest, ofDomain = strings.CutPrefix(name, "apic#")
+	}
+	domain, user, ok := strings.Cut(rest, `\`)
+	switch {
+	case strings.Contains(name, `\\`):
+		return fmt.Errorf(`%q: write one backslash between login domain and user`, name)
+	case ofDomain && (!ok || domain == "" || user == ""):
+		return fmt.Errorf(`%q is not of the form apic:DOMAIN\user`, name)
+	}
+	return nil
+}
+
+var accountRule = regexp.MustCompile(`^[a-zA-Z0-9_.@:-]{1,64}$`)
+
+// CheckCertificateUser returns what is wrong with a user and the name of his certificate. Only users
+// that are local to the APIC have one.
+//
+// Source: apic-rest.md 1.4. unverified: what these names may hold; refused is what would mean something
+// else in a DN or a cookie.
+func CheckCertificateUser(name, cert string) error {
+	switch {
+	case strings.HasPrefix(name, "apic:") || strings.HasPrefix(name, "apic#") || strings.Contains(name, `\`):
+		return fmt.Errorf("%q is of a login domain, and a certificate is that of a local user: give its name alone", name)
+	case !accountRule.MatchString(name):
+		return fmt.Errorf("%q is not the name of a local user", name)
+	case !accountRule.MatchString(cert):
+		return fmt.Errorf("%q is not the name of a certificate, as in uni/userext/user-%s/usercert-NAME", cert, name)
+	}
+	return nil
+}
+
+// CheckPasswordFile returns what is wrong with a password file.
+func CheckPasswordFile(file string) error {
+	_, err := readSecret(file)
+	return err
 }
 
 // ParseMembers reads the APIC cluster members of ACI_APIC, comma separated: host,

@@ -414,10 +414,14 @@ func (c *Client) renew(ctx context.Context, s *session, refused error) (*session
 	if e, ok := errors.AsType[*aci.Error](refused); ok && strings.Contains(strings.ToLower(e.Text), "token") {
 		return c.follow(ctx, s)
 	}
-	if s.signer != nil && c.isOther(s.credential) {
+	if s.signer != nil && refusesSignature(refused) && c.isOther(s.credential) {
 		return c.follow(ctx, s) // the certificate was replaced, and the key with it
 	}
-	if time.Since(s.refreshed) < s.lifetime/20 {
+	proven := s.lifetime / 20 // how long a refresh is proof
+	if refusesSignature(refused) {
+		proven = 2 * time.Second // it may be that one request, but hardly
+	}
+	if time.Since(s.refreshed) < proven {
 		return nil, refused
 	}
 	fresh, err := c.replace(ctx, s, func(ctx context.Context) (*session, error) { return c.refresh(ctx, s) })
