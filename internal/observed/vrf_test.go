@@ -67,7 +67,8 @@ func TestState_knows_the_VRFs_of_L3Outs_that_it_did_not_read(t *testing.T) {
 		},
 		"one that was read moves": {
 			[]aci.Update{
-				full, {Kind: aci.FullRead, Root: unread.DN(), Objects: []aci.MO{mo(aci.ClassL3Out, unread.DN()), formed("A", "V")}},
+				full,
+				{Kind: aci.FullRead, Root: unread.DN(), Objects: []aci.MO{mo(aci.ClassL3Out, unread.DN()), formed("A", "V")}},
 				{Kind: aci.Event, Root: unread.DN(), Objects: []aci.MO{modified(formed("A", "W"))}},
 			}, "[B] [A C] true",
 		},
