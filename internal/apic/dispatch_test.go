@@ -1,6 +1,7 @@
 package apic
 
 import (
+	"bytes"
 	"net/url"
 	"strings"
 	"testing"
@@ -136,6 +137,39 @@ func FuzzDispatch(f *testing.F) {
 					t.Errorf("%s %s of %s, children %v", m.Class, m.DN, u.Root, m.Children)
 				}
 			}
+		}
+	})
+}
+
+// FuzzSubscriptionID feeds answers to a subscription: an id is never empty, and nothing else is taken for one.
+func FuzzSubscriptionID(f *testing.F) {
+	for _, s := range []string{
+		`{"totalCount":"1","subscriptionId":"72057598349672449","imdata":[]}`, `{"subscriptionId":["1"],"imdata":[]}`,
+		`{"imdata":[{"error":{"attributes":{"code":"120","text":"x"}}}]}`, `<html>`, `{"subscriptionId":""}`, `{"subscriptionId`, ``,
+	} {
+		f.Add(200, []byte(s))
+		f.Add(400, []byte(s))
+	}
+	f.Fuzz(func(t *testing.T, status int, data []byte) {
+		id, err := subscriptionID(request{op: "subscribe"}, status, bytes.NewReader(data))
+		if (id == "") != (err != nil) || err == nil && status != 200 {
+			t.Errorf("%q, %v", id, err)
+		}
+	})
+}
+
+// FuzzParseKey feeds key files: whatever they hold, there is a key or an error, and the error tells nothing of it.
+func FuzzParseKey(f *testing.F) {
+	f.Add([]byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"))
+	f.Add([]byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"))
+	f.Add([]byte(""))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		key, err := parseKey(aci.Secret(data))
+		if (key == nil) != (err != nil) {
+			t.Errorf("%v, %v", key != nil, err)
+		}
+		if err != nil && len(data) > 20 && strings.Contains(err.Error(), string(data)) {
+			t.Errorf("told: %v", err)
 		}
 	})
 }

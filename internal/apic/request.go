@@ -39,6 +39,8 @@ type request struct {
 	path  string // "/api/…", encoded
 	query string // encoded
 	body  []byte // nil for a GET; never sent with one
+
+	secret aci.Secret // in the body
 }
 
 func moPath(dn aci.DN) string { return "/api/mo/" + encode(string(dn)) + ".json" }
@@ -260,9 +262,42 @@ func (c *Client) exchange(
 	status = resp.StatusCode
 	c.judge(member, s, status)
 	if err := read(status, resp.Body); err != nil {
-		return cause(ctx, err)
+		return cause(ctx, hideIn(err, append(cookieValues(req.Header.Get("Cookie")), string(r.secret))))
 	}
 	return nil
+}
+
+// cookieValues are what is secret in a header Cookie.
+func cookieValues(header string) []string {
+	var values []string
+	for part := range strings.SplitSeq(header, "; ") {
+		if _, v, ok := strings.Cut(part, "="); ok {
+			values = append(values, v)
+		}
+	}
+	return values
+}
+
+// minSecret is how long a secret must be to be looked for: anything may hold a shorter one.
+const minSecret = 4
+
+// hideIn takes secrets out of an error, which may quote what the APIC said, and that what it was asked.
+func hideIn(err error, secrets []string) error {
+	hide := func(text string) string {
+		for _, s := range secrets {
+			if len(s) >= minSecret {
+				text = strings.ReplaceAll(text, s, aci.Secret("").String())
+			}
+		}
+		return text
+	}
+	if e, ok := errors.AsType[*aci.Error](err); ok {
+		e.Text, e.Code = hide(e.Text), hide(e.Code)
+	}
+	if text := err.Error(); hide(text) != text {
+		return errors.New(hide(text)) // what it wraps would tell
+	}
+	return err
 }
 
 // finishTimeout is how long a request may go on after its context ended.

@@ -226,7 +226,7 @@ func (c *Client) logIn(ctx context.Context) (*session, error) {
 
 func (c *Client) authenticate(ctx context.Context, member *url.URL, credential aci.Secret) (*session, error) {
 	s := &session{member: member, start: time.Now(), credential: credential}
-	r := request{op: "login", path: loginPath}
+	r := request{op: "login", path: loginPath, secret: credential}
 	var with *session // whose cookies the login has
 	if c.opts.CertName != "" {
 		key, err := parseKey(credential)

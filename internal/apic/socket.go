@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -140,9 +139,7 @@ func (c *Client) dialSocket(ctx context.Context, s *session) (*websocket.Conn, e
 	case resp != nil && resp.Body != nil && status != http.StatusSwitchingProtocols:
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBytes))
 		e := answerError(request{op: op}, status, text)
-		// A page that quotes the path quotes the token.
-		e.Text = strings.ReplaceAll(e.Text, string(s.token), aci.Secret("").String())
-		return nil, e
+		return nil, hideIn(e, append(cookieValues(header.Get("Cookie")), string(s.token))) // it may quote the path, too
 	}
 	return nil, fmt.Errorf("%s: %w", op, cause(ctx, bare(err)))
 }
