@@ -24,10 +24,10 @@ var (
 	seed   = flag.Uint64("seed", 0, "play the history of this seed only, and show all of it; with TestHistories")
 	script = flag.String("script", "", "play the history in this file only, and show all of it; with TestScripts")
 	budget = flag.Duration("budget", 20*time.Second, "how long to play random histories")
+	fixed  = flag.Uint64("fixed", 200, "how many seeds are always the same; after them come fresh ones, as long as there is time")
+	most   = flag.Uint64("most", 0, "how many histories to play at most; 0 is as many as there is time for")
+	asIs   = flag.Bool("as-is", false, "end with the first history that fails, and do not shrink it; for test/mutants")
 )
-
-// fixed is how many seeds are always played. After them come fresh ones, as long as there is time.
-const fixed = 200
 
 // TestHistories plays random histories. One that fails is printed with its seed, and shrunk.
 func TestHistories(t *testing.T) {
@@ -49,15 +49,18 @@ func TestHistories(t *testing.T) {
 		steps     int
 		simulated time.Duration
 	)
-	t.Logf("seeds 1 to %d, then from %d on", fixed, fresh)
+	t.Logf("seeds 1 to %d, then from %d on", *fixed, fresh)
 	t.Run("workers", func(t *testing.T) {
 		for range runtime.GOMAXPROCS(0) {
 			t.Run("", func(t *testing.T) {
 				t.Parallel()
-				for failures.Load() < maxFailures && time.Since(began) < *budget {
+				for failures.Load() < enough() && time.Since(began) < *budget {
 					n := next.Add(1)
-					if n > fixed {
-						n = fresh + n - fixed
+					if *most > 0 && n > *most {
+						return
+					}
+					if n > *fixed {
+						n = fresh + n - *fixed
 					}
 					h := history.Generate(n, history.Limits{})
 					bad, w := play(t, h)
@@ -80,11 +83,22 @@ func TestHistories(t *testing.T) {
 // maxFailures is how many histories may fail before it is enough.
 const maxFailures = 4
 
+func enough() int32 {
+	if *asIs {
+		return 1
+	}
+	return maxFailures
+}
+
 // report shrinks a history that fails, and prints what is left of it.
 func report(t *testing.T, h history.History, name string) {
 	t.Helper()
 	bad, w := play(t, h)
 	if len(bad) == 0 {
+		return
+	}
+	if *asIs {
+		t.Errorf("%s fails.\n\n%s\n%s", name, h, strings.Join(bad, "\n"))
 		return
 	}
 	deadline := time.Now().Add(time.Minute)
