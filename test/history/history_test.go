@@ -97,10 +97,18 @@ func report(t *testing.T, h history.History, name string) {
 	if len(bad) == 0 {
 		return
 	}
-	if *asIs {
-		t.Errorf("%s fails.\n\n%s\n%s", name, h, strings.Join(bad, "\n"))
-		return
+	if !*asIs {
+		h, bad, w = shrink(t, h, bad, w)
 	}
+	t.Errorf("%s fails. Play it again with: go test ./test/history -run TestScripts -script FILE\n\n%s\n%s", name, h, strings.Join(bad, "\n"))
+	if *script != "" {
+		t.Logf("log:\n%s\nfabric:\n%s", w.log.String(), w.dump)
+	}
+}
+
+// shrink returns a short history that fails, of one that does, with what was wrong and where.
+func shrink(t *testing.T, h history.History, bad []string, w *world) (history.History, []string, *world) {
+	t.Helper()
 	deadline := time.Now().Add(time.Minute)
 	small := history.Shrink(h, func(h history.History) bool {
 		if time.Now().After(deadline) {
@@ -110,12 +118,9 @@ func report(t *testing.T, h history.History, name string) {
 		return len(bad) > 0
 	})
 	if b, v := play(t, small); len(b) > 0 {
-		h, bad, w = small, b, v
+		return small, b, v
 	}
-	t.Errorf("%s fails. Play it again with: go test ./test/history -run TestScripts -script FILE\n\n%s\n%s", name, h, strings.Join(bad, "\n"))
-	if *script != "" {
-		t.Logf("log:\n%s\nfabric:\n%s", w.log.String(), w.dump)
-	}
+	return h, bad, w
 }
 
 // TestScripts plays the histories in testdata: those that once failed, and a few that everybody expects to hold.
