@@ -9,8 +9,9 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 TESTFLAGS ?=
 PKGS      ?= ./...
 
-# How long make soak plays.
-SOAK ?= 10m
+# How long make soak plays, and what.
+SOAK      ?= 10m
+HISTORIES := TestHistories|TestOrderDoesNotMatter
 
 # Passed on to the bench, such as BENCHFLAGS='-sizes 100,1000'.
 BENCHFLAGS ?=
@@ -48,14 +49,15 @@ test: ## run everything: units, goldens, fuzz seeds, stories on the lab, under t
 	  race=; echo "make test: no cgo or no C compiler ($$cc), so the race detector is off" >&2; \
 	fi; \
 	set -x; \
-	$(GO) run ./test/labctl run -- $(GO) test $$race -timeout 20m $(TESTFLAGS) $(PKGS)
+	$(GO) run ./test/labctl run -- $(GO) test $$race -timeout 20m $(TESTFLAGS) $(PKGS) || exit 1; \
+	if [ -n "$$race" ] && [ "$(PKGS)" = ./... ]; then $(GO) test -run '$(HISTORIES)' ./test/history; fi # ten times as many without it
 
 .PHONY: check
 check: fmt-check fix-check tidy-check verify-crds lint test ## what a change must pass before review: format, lint, tidiness, tests
 
 .PHONY: soak
 soak: ## play random histories for SOAK=10m; make test does so for some seconds
-	$(GO) test ./test/history -run 'TestHistories|TestOrderDoesNotMatter' -v -count=1 -timeout 0 -budget $(SOAK) $(TESTFLAGS)
+	$(GO) test ./test/history -run '$(HISTORIES)' -v -count=1 -timeout 0 -budget $(SOAK) $(TESTFLAGS)
 
 .PHONY: bench
 bench: ## measure what a change costs beside 100 to 20,000 subnets; takes some minutes

@@ -45,6 +45,31 @@ func ParseLogin(m MO) Login {
 	return l
 }
 
+// ParseUser reads what ParseLogin does from an object aaaUser with its domains and roles, and from
+// the objects aaaDomainRef that say which tenant is part of which domain.
+//
+// Tenants are taken for shown only when they are known to be part of a domain of the user. He may well
+// read more, such as common, or what a rule of his own gives him: too little shown makes nobody trust an
+// empty answer.
+func ParseUser(user MO, refs []MO) Login {
+	l := Login{Domains: []string{}, Shown: []DN{}}
+	for _, d := range user.Children {
+		isRole := func(m MO) bool { return m.Class == "aaaUserRole" }
+		if d.Class == "aaaUserDomain" && slices.ContainsFunc(d.Children, isRole) {
+			l.Domains = append(l.Domains, d.Attrs["name"])
+		}
+	}
+	for _, r := range refs {
+		if r.Class == "aaaDomainRef" && slices.Contains(l.Domains, r.Attrs["name"]) && r.DN.Parent() != "" {
+			l.Shown = append(l.Shown, r.DN.Parent())
+		}
+	}
+	slices.Sort(l.Domains)
+	slices.Sort(l.Shown)
+	l.Shown = slices.Compact(l.Shown)
+	return l
+}
+
 // hasRole reports whether a user has a role in an aaaUserDomain. One that tells of no roles at all
 // would not be there without.
 func hasRole(m MO) bool {

@@ -113,3 +113,35 @@ func TestLogin_a_refresh_changes_what_it_says(t *testing.T) {
 		t.Errorf("other domains make it %+v", got)
 	}
 }
+
+func TestParseUser(t *testing.T) {
+	t.Parallel()
+	domain := func(name string, roles ...string) aci.MO {
+		m := aci.MO{Class: "aaaUserDomain", Attrs: map[string]string{"name": name}}
+		for _, r := range roles {
+			m.Children = append(m.Children, aci.MO{Class: "aaaUserRole", Attrs: map[string]string{"name": r}})
+		}
+		return m
+	}
+	ref := func(tenant, name string) aci.MO {
+		return aci.MO{Class: "aaaDomainRef", DN: aci.DN("uni/tn-" + tenant + "/domain-" + name), Attrs: map[string]string{"name": name}}
+	}
+	for name, tt := range map[string]struct {
+		domains, refs []aci.MO
+		want          aci.Login
+	}{
+		"all":                       {[]aci.MO{domain("all", "admin")}, nil, aci.Login{Domains: []string{"all"}, Shown: []aci.DN{}}},
+		"nothing":                   {nil, []aci.MO{ref("a", "x")}, aci.Login{Domains: []string{}, Shown: []aci.DN{}}},
+		"a domain without a role":   {[]aci.MO{domain("all"), domain("x", "r")}, nil, aci.Login{Domains: []string{"x"}, Shown: []aci.DN{}}},
+		"tenants of his and others": {[]aci.MO{domain("y", "r", "w"), domain("x", "r")}, []aci.MO{ref("c", "y"), ref("a", "x"), ref("a", "y"), ref("b", "z")}, aci.Login{Domains: []string{"x", "y"}, Shown: []aci.DN{"uni/tn-a", "uni/tn-c"}}},
+		"what has no DN":            {[]aci.MO{domain("x", "r")}, []aci.MO{{Class: "aaaDomainRef", Attrs: map[string]string{"name": "x"}}}, aci.Login{Domains: []string{"x"}, Shown: []aci.DN{}}},
+	} {
+		got := aci.ParseUser(aci.MO{Class: "aaaUser", Children: tt.domains}, tt.refs)
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", name, diff)
+		}
+		if !got.TellsRights() {
+			t.Errorf("%s: tells no rights", name)
+		}
+	}
+}

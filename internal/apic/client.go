@@ -31,7 +31,7 @@ type Client struct {
 	http     *http.Client // by way of the gate
 
 	requests *rate.Limiter // all requests
-	authRate *rate.Limiter // aaaLogin and aaaRefresh, which the APIC throttles on their own
+	authRate *rate.Limiter // what begins or prolongs a session: aaaLogin and aaaRefresh, which the APIC throttles on their own
 
 	updates chan aci.Update // closed by Run
 	mail    mailbox         // what is on its way to updates
@@ -63,10 +63,11 @@ func New(members []*url.URL, username string, o Options) (*Client, error) {
 		return nil, errors.New("no APIC is named")
 	case username == "":
 		return nil, errors.New("no user name for the APIC")
-	case o.Password == "" && o.PasswordFile == "":
-		return nil, errors.New("no password for the APIC")
 	case o.Rate < 0:
 		return nil, errors.New("the APIC request rate is negative")
+	}
+	if err := o.check(); err != nil {
+		return nil, err
 	}
 	o.Rate = cmp.Or(o.Rate, 20)
 	if o.Gate == nil {
@@ -164,6 +165,8 @@ type Status struct {
 	SocketUp      bool      // events can arrive
 	Subscriptions int       // L3Outs that are subscribed to, and faults
 	Err           string    // what went wrong last, without secrets; empty when all is well
+	Refused       bool      // the APIC refuses the credentials, as far as was tried
+	NextLogin     time.Time // before which there is no login, unless the credentials change; zero when all is well
 }
 
 // Status tells how the client is. It does not block.
@@ -182,6 +185,9 @@ func (c *Client) Status() Status {
 	}
 	if err := cmp.Or(c.backoff.err, c.sockErr); err != nil {
 		s.Err = err.Error()
+	}
+	if s.Refused = c.backoff.refused > 0; c.backoff.err != nil {
+		s.NextLogin = c.backoff.until
 	}
 	return s
 }

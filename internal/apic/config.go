@@ -9,7 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +21,11 @@ import (
 type Options struct {
 	Password     aci.Secret // ignored when PasswordFile is set
 	PasswordFile string     // read at every login; one line end at its end is ignored
+
+	// With these, in place of a password, requests are signed. The certificate of that name is the
+	// local user's at the APIC, and the file holds its private key: RSA, PEM, PKCS #1 or #8. It is
+	// read at every new session.
+	CertName, PrivateKeyFile string
 
 	TLS  *tls.Config // nil verifies by the system roots; see TLSConfig
 	Rate float64     // requests per second, with a burst of twice that; 0 means 20
@@ -42,24 +47,91 @@ type Options struct {
 	// concurrently.
 	OnRequest func(op string, code int, dur time.Duration)
 
+	// OnLoginFailure is told of each login that failed: refused is for the credentials. As OnRequest.
+	OnLoginFailure func(refused bool)
+
 	// DialContext opens the connections; nil dials TCP.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
-// password reads the password as it is now.
-func (o *Options) password() (aci.Secret, error) {
-	if o.PasswordFile == "" {
-		return o.Password, nil
+// credential reads what proves the user as it is now: the password, or the PEM of the private key.
+func (o *Options) credential() (aci.Secret, error) {
+	switch {
+	case o.PrivateKeyFile != "":
+		key, err := readSecret(o.PrivateKeyFile)
+		if err != nil {
+			return "", fmt.Errorf("private key file: %w", err)
+		}
+		return key, nil
+	case o.PasswordFile != "":
+		s, err := readSecret(o.PasswordFile)
+		if err != nil {
+			return "", fmt.Errorf("password file: %w", err)
+		}
+		return aci.Secret(strings.TrimSuffix(strings.TrimSuffix(string(s), "\n"), "\r")), nil
 	}
-	b, err := os.ReadFile(o.PasswordFile)
-	if err != nil {
-		return "", fmt.Errorf("password file: %w", err)
+	return o.Password, nil
+}
+
+// byFile reports whether the credential can change.
+func (o *Options) byFile() bool { return o.PrivateKeyFile != "" || o.PasswordFile != "" }
+
+// check returns what is wrong with the credentials, as far as can be told without a file.
+func (o *Options) check() error {
+	signs, logsIn := o.CertName != "" || o.PrivateKeyFile != "", o.Password != "" || o.PasswordFile != ""
+	switch {
+	case signs && logsIn:
+		return errors.New("a password and a user certificate for the APIC exclude each other")
+	case signs && (o.CertName == "" || o.PrivateKeyFile == ""):
+		return errors.New("a user certificate for the APIC takes its name and a private key file")
+	case !signs && !logsIn:
+		return errors.New("no password and no user certificate for the APIC")
 	}
-	s := strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r")
-	if s == "" {
-		return "", fmt.Errorf("password file %s is empty", o.PasswordFile)
+	return nil
+}
+
+// CheckUser returns what is wrong with the name of a user who logs in: the documented form with a login
+// domain is apic:DOMAIN\user, and in JSON its backslash is doubled, which is often copied.
+//
+// Source: apic-rest.md 1.1.
+func CheckUser(name string) error {
+	rest, ofDomain := strings.CutPrefix(name, "apic:")
+	if !ofDomain {
+		rest, ofDomain = strings.CutPrefix(name, "apic#")
 	}
-	return aci.Secret(s), nil
+	domain, user, ok := strings.Cut(rest, `\`)
+	switch {
+	case strings.Contains(name, `\\`):
+		return fmt.Errorf(`%q: write one backslash between login domain and user`, name)
+	case ofDomain && (!ok || domain == "" || user == ""):
+		return fmt.Errorf(`%q is not of the form apic:DOMAIN\user`, name)
+	}
+	return nil
+}
+
+var accountRule = regexp.MustCompile(`^[a-zA-Z0-9_.@:-]{1,64}$`)
+
+// CheckCertificateUser returns what is wrong with a user and the name of his certificate. Only users
+// that are local to the APIC have one.
+//
+// Source: apic-rest.md 1.4. unverified: what these names may hold; refused is what would mean something
+// else in a DN or a cookie.
+func CheckCertificateUser(name, cert string) error {
+	switch {
+	case strings.HasPrefix(name, "apic:") || strings.HasPrefix(name, "apic#") || strings.Contains(name, `\`):
+		return fmt.Errorf("%q is of a login domain, and a certificate is that of a local user: give its name alone", name)
+	case !accountRule.MatchString(name):
+		return fmt.Errorf("%q is not the name of a local user", name)
+	case !accountRule.MatchString(cert):
+		return fmt.Errorf("%q is not the name of a certificate, as in uni/userext/user-%s/usercert-NAME", cert, name)
+	}
+	return nil
+}
+
+// CheckPasswordFile returns what is wrong with a password file.
+func CheckPasswordFile(file string) error {
+	_, err := readSecret(file)
+	return err
 }
 
 // ParseMembers reads the APIC cluster members of ACI_APIC, comma separated: host,

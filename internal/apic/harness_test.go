@@ -123,7 +123,7 @@ func (w *world) connect(o apic.Options, hosts ...string) *apic.Client {
 	for _, h := range hosts {
 		members = append(members, &url.URL{Scheme: "http", Host: h})
 	}
-	if o.Password == "" {
+	if o.Password == "" && o.CertName == "" {
 		o.Password = password
 	}
 	if o.DialContext == nil {

@@ -202,7 +202,7 @@ func plain(s string) string {
 }
 
 // exchange sends one request to member and hands status and body of the answer to read,
-// which need not read all of it. s is nil for a login. Errors of the network carry the
+// which need not read all of it. s is nil for a login with a password. Errors of the network carry the
 // operation; nothing in them is secret.
 func (c *Client) exchange(
 	ctx context.Context, member *url.URL, s *session, r request, read func(status int, body io.Reader) error,
@@ -232,9 +232,13 @@ func (c *Client) exchange(
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if s != nil {
-		// One cookie, set by hand: a second APIC-cookie detaches the subscriptions from the
+		// One header, set by hand: a second APIC-cookie detaches the subscriptions from the
 		// WebSocket without a word. Source: apic-rest.md 6.1 (s:niwaki, live).
-		req.Header.Set("Cookie", "APIC-cookie="+string(s.token))
+		cookie, err := s.cookie(method, r.path, r.query, r.body)
+		if err != nil {
+			return fmt.Errorf("%s: %w", r, err)
+		}
+		req.Header.Set("Cookie", cookie)
 	}
 
 	start, status, sent := time.Now(), 0, true

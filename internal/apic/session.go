@@ -20,6 +20,19 @@ import (
 const (
 	loginPath  = "/api/aaaLogin.json"
 	logoutPath = "/api/aaaLogout.json"
+
+	// signedPath begins a session for who signs requests: it gives the token of the WebSocket.
+	signedPath = "/api/webtokenSession.json"
+)
+
+// What is taken for the life of a session of a certificate, of which the APIC tells nothing that is
+// known: it is looked at as often as a token is refreshed, and ends like one of a login.
+//
+// unverified: both. The client that is known to use webtokenSession keeps its token for as long as the
+// WebSocket lives; a token that ended earlier is refused, which begins a new session.
+const (
+	signedLifetime = 600 * time.Second
+	signedLife     = 24 * time.Hour
 )
 
 // session is what a login or a refresh gave. It is never changed: a refresh makes a new
@@ -29,6 +42,10 @@ type session struct {
 	member *url.URL
 	token  aci.Secret
 
+	signer     *signer    // of its requests; nil for a session of a password, whose requests show the token
+	credential aci.Secret // that it was made with
+	told       bool       // the user was shown himself, so that a refusal to show him is one of the session
+
 	start     time.Time     // of the login
 	end       time.Time     // of its life, whatever is refreshed; zero when the APIC named none
 	refreshed time.Time     // when the token was made
@@ -36,6 +53,14 @@ type session struct {
 
 	said aci.Login
 	node aci.DN // of the member, such as "topology/pod-1/node-1"; empty when it did not say
+}
+
+// cookie is what a request of s has in its header Cookie.
+func (s *session) cookie(method, path, query string, body []byte) (string, error) {
+	if s.signer != nil {
+		return s.signer.cookie(method, path, query, body, s.token)
+	}
+	return "APIC-cookie=" + string(s.token), nil
 }
 
 // over reports whether the APIC is known to refuse s.
@@ -70,13 +95,18 @@ func jitter(lo, hi time.Duration) time.Duration {
 }
 
 // Backoff of logins and of the WebSocket: from 1 s, doubling, up to 30 s; of refused
-// credentials from 2 min up to 30 min, so that an APIC that locks accounts after a few
-// failures within minutes does not lock this one.
+// credentials from 2 min up to 30 min, and whatever changes meanwhile, no more than 3 in 5 min, at
+// all members together. An APIC that locks accounts does so after 5 refused logins within 5 min.
+//
+// Source: defaults of aaaBlockLoginProfile as in public captures (maxFailedAttempts 5,
+// maxFailedAttemptsWindow 5 minutes, blockDuration 60 minutes, enableLoginBlock disable).
 const (
 	minBackoff        = time.Second
 	maxBackoff        = 30 * time.Second
 	minRefusedBackoff = 2 * time.Minute
 	maxRefusedBackoff = 30 * time.Minute
+	maxRefusals       = 3
+	refusalsWindow    = 5 * time.Minute
 )
 
 // doubled is lo after the first failure, twice that after the second, at most hi; with a
@@ -89,12 +119,13 @@ func doubled(failures int, lo, hi time.Duration) time.Duration {
 
 // loginBackoff says until when nobody logs in.
 type loginBackoff struct {
-	until    time.Time
-	err      error      // of the last login, for those who ask meanwhile; nil when all is well
-	failures int        // since the last login that worked
-	refused  int        // those of them that were for the credentials
-	password aci.Secret // that was refused
-	useless  int        // logins that worked while the session was refused nevertheless
+	until      time.Time
+	err        error       // of the last login, for those who ask meanwhile; nil when all is well
+	failures   int         // since the last login that worked
+	refused    int         // those of them that were for the credentials
+	credential aci.Secret  // that was refused
+	refusals   []time.Time // when credentials were refused, the last maxRefusals of them, oldest first
+	useless    int         // logins that worked while the session was refused nevertheless
 }
 
 var errClosed = errors.New("the APIC client has ended")
@@ -170,10 +201,14 @@ func (c *Client) logIn(ctx context.Context) (*session, error) {
 	number := c.logins
 	c.mu.Unlock()
 
-	password, err := c.opts.password()
+	credential, err := c.opts.credential()
 	var s *session
 	if err == nil {
-		s, err = c.authenticate(ctx, member, password)
+		s, err = c.authenticate(ctx, member, credential)
+	}
+	failed := err != nil && ctx.Err() == nil // else it says nothing about the APIC
+	if failed && c.opts.OnLoginFailure != nil {
+		c.opts.OnLoginFailure(credentialsRefused(err))
 	}
 
 	c.mu.Lock()
@@ -181,27 +216,45 @@ func (c *Client) logIn(ctx context.Context) (*session, error) {
 	switch {
 	case err == nil:
 		s.login, c.lifetime = number, unproven
-		c.backoff.failures, c.backoff.refused, c.backoff.password, c.backoff.err = 0, 0, "", nil
+		c.backoff.failures, c.backoff.refused, c.backoff.credential, c.backoff.err = 0, 0, "", nil
 		return s, nil
-	case ctx.Err() != nil:
-		return nil, err // says nothing about the APIC
+	case !failed:
+		return nil, err
 	}
-	return nil, c.backoff.add(err, password, len(c.members))
+	return nil, c.backoff.add(err, credential, len(c.members))
 }
 
-func (c *Client) authenticate(ctx context.Context, member *url.URL, password aci.Secret) (*session, error) {
+func (c *Client) authenticate(ctx context.Context, member *url.URL, credential aci.Secret) (*session, error) {
+	s := &session{member: member, start: time.Now(), credential: credential}
+	r := request{op: "login", path: loginPath}
+	var with *session // whose cookies the login has
+	if c.opts.CertName != "" {
+		key, err := parseKey(credential)
+		if err != nil {
+			return nil, fmt.Errorf("private key file %s: %w", c.opts.PrivateKeyFile, err)
+		}
+		s.signer = &signer{dn: certificateDN(c.username, c.opts.CertName), key: key}
+		s.lifetime, s.end = signedLifetime, s.start.Add(signedLife)
+		r.path, with = signedPath, s
+	} else {
+		body, err := json.Marshal(map[string]any{"aaaUser": map[string]any{
+			"attributes": map[string]string{"name": c.username, "pwd": string(credential)},
+		}})
+		if err != nil {
+			return nil, fmt.Errorf("login: %w", err)
+		}
+		r.body = body
+	}
 	if err := c.authRate.Wait(ctx); err != nil {
 		return nil, fmt.Errorf("login: %w", cause(ctx, err))
 	}
-	body, err := json.Marshal(map[string]any{"aaaUser": map[string]any{
-		"attributes": map[string]string{"name": c.username, "pwd": string(password)},
-	}})
-	if err != nil {
-		return nil, fmt.Errorf("login: %w", err)
-	}
-	s := &session{member: member, start: time.Now()}
-	if err := c.token(ctx, s, nil, request{op: "login", path: loginPath, body: body}); err != nil {
+	if err := c.token(ctx, s, with, r); err != nil {
 		return nil, err
+	}
+	if s.signer != nil && !s.said.TellsRights() {
+		if err := c.askRights(ctx, s); err != nil {
+			c.log.Debug("apic rights not told", "apic", s.member.Host, "err", err)
+		}
 	}
 	if _, known := aci.ParseVersion(s.said.Version); !known {
 		c.askVersion(ctx, s)
@@ -239,7 +292,8 @@ func (c *Client) askVersion(ctx context.Context, s *session) {
 
 var errVersion = fmt.Errorf("no answer about the version within %v: %w", versionTimeout, context.DeadlineExceeded)
 
-// refresh returns s with a new token. It has the signature of logIn, for replace.
+// refresh returns s with a new token, or proves that requests signed within it are taken. It has
+// the signature of logIn, for replace.
 //
 // Source: apic-rest.md 1.2. The answer's class is aaaLogin; one client expects aaaRefresh.
 func (c *Client) refresh(ctx context.Context, old *session) (*session, error) {
@@ -247,14 +301,17 @@ func (c *Client) refresh(ctx context.Context, old *session) (*session, error) {
 		return nil, fmt.Errorf("refresh: %w", cause(ctx, err))
 	}
 	s := *old
+	if s.signer != nil {
+		return c.refreshSigned(ctx, &s)
+	}
 	if err := c.token(ctx, &s, old, request{op: "refresh", path: "/api/aaaRefresh.json"}); err != nil {
 		return nil, err
 	}
 	return &s, nil
 }
 
-// token sends r and fills s from the answer. All of it is read; what a refresh leaves out
-// stays.
+// token sends r, with the cookies of the session with, and fills s from the answer. All of it is
+// read; what a refresh leaves out stays.
 func (c *Client) token(ctx context.Context, s, with *session, r request) error {
 	sent := time.Now()
 	var rep aci.Reply
@@ -266,21 +323,21 @@ func (c *Client) token(ctx context.Context, s, with *session, r request) error {
 		return err
 	}
 	i := slices.IndexFunc(rep.Objects, func(m aci.MO) bool {
-		return m.Class == "aaaLogin" || m.Class == "aaaRefresh"
+		return m.Class == "aaaLogin" || m.Class == "aaaRefresh" || m.Class == "webtokenSession"
 	})
 	if i < 0 || rep.Objects[i].Attrs["token"] == "" {
 		return fmt.Errorf("%s: the answer holds no token", r)
 	}
 	mo := rep.Objects[i]
 	s.token, s.refreshed = aci.Secret(mo.Attrs["token"]), sent
-	if d, ok := seconds(mo.Attrs["refreshTimeoutSeconds"]); ok && d > 0 {
-		s.lifetime = d
+	if d, ok := seconds(mo.Attrs["refreshTimeoutSeconds"]); ok && d > 0 && s.signer == nil {
+		s.lifetime = d // a signature ends with nothing
 	}
 	if s.lifetime == 0 {
 		return fmt.Errorf("%s: the answer holds no refreshTimeoutSeconds", r)
 	}
 	s.said = s.said.Update(aci.ParseLogin(mo))
-	if with != nil {
+	if with != nil && with != s {
 		return nil
 	}
 	if d, ok := seconds(mo.Attrs["maximumLifetimeSeconds"]); ok && d > 0 {
@@ -295,21 +352,49 @@ func seconds(s string) (time.Duration, bool) {
 	return time.Duration(n) * time.Second, err == nil && n >= 0 && n < 1<<31
 }
 
-// add notes a failed login and returns err as callers get it.
-func (b *loginBackoff) add(err error, password aci.Secret, members int) error {
-	b.failures++
+// credentialsRefused reports whether a login failed for its credentials.
+func credentialsRefused(err error) bool {
 	e, ok := errors.AsType[*aci.Error](err)
+	return ok && e.Status >= 400 && e.Status != http.StatusNotFound && !e.Temporary() // 404 is no APIC
+}
+
+// add notes a failed login and returns err as callers get it.
+func (b *loginBackoff) add(err error, credential aci.Secret, members int) error {
+	b.failures++
+	now := time.Now()
 	switch {
-	case ok && e.Status >= 400 && e.Status != http.StatusNotFound && !e.Temporary(): // 404 is no APIC
+	case credentialsRefused(err):
 		b.refused++
-		b.password = password
-		b.until = time.Now().Add(doubled(b.refused, minRefusedBackoff, maxRefusedBackoff))
+		b.credential = credential
+		b.refusals = append(b.refusals, now)
+		b.refusals = b.refusals[max(0, len(b.refusals)-maxRefusals):]
+		b.until = now.Add(doubled(b.refused, minRefusedBackoff, maxRefusedBackoff))
+		if least := b.least(); b.until.Before(least) {
+			b.until = least
+		}
 		err = fmt.Errorf("%w: %w", aci.ErrSession, err)
 	case b.failures >= members: // the others are asked at once
-		b.until = time.Now().Add(doubled(b.failures-members+1, minBackoff, maxBackoff))
+		b.until = now.Add(doubled(b.failures-members+1, minBackoff, maxBackoff))
 	}
 	b.err = err
 	return err
+}
+
+// least is before when there is no login, whatever the credentials are now.
+func (b *loginBackoff) least() time.Time {
+	if len(b.refusals) < maxRefusals {
+		return time.Time{}
+	}
+	return b.refusals[0].Add(refusalsWindow)
+}
+
+// restart forgets what is about credentials that are others now.
+func (b *loginBackoff) restart() {
+	b.until = b.least()
+	b.failures, b.refused, b.useless, b.credential = 0, 0, 0, ""
+	if !time.Now().Before(b.until) {
+		b.err = nil
+	}
 }
 
 // renew answers the refusal of a request of s with a session other than s, or with the
@@ -327,14 +412,36 @@ func (c *Client) renew(ctx context.Context, s *session, refused error) (*session
 		return now, nil // somebody else was faster
 	}
 	if e, ok := errors.AsType[*aci.Error](refused); ok && strings.Contains(strings.ToLower(e.Text), "token") {
-		return c.login(ctx, s)
+		return c.follow(ctx, s)
 	}
-	if time.Since(s.refreshed) < s.lifetime/20 {
+	if s.signer != nil && refusesSignature(refused) && c.isOther(s.credential) {
+		return c.follow(ctx, s) // the certificate was replaced, and the key with it
+	}
+	proven := s.lifetime / 20 // how long a refresh is proof
+	if refusesSignature(refused) {
+		proven = 2 * time.Second // it may be that one request, but hardly
+	}
+	if time.Since(s.refreshed) < proven {
 		return nil, refused
 	}
 	fresh, err := c.replace(ctx, s, func(ctx context.Context) (*session, error) { return c.refresh(ctx, s) })
 	if sessionRefused(err) {
-		return c.login(ctx, s)
+		return c.follow(ctx, s)
+	}
+	return fresh, err
+}
+
+// follow returns the session that follows s, which the APIC refuses. If it refuses the credentials
+// as well, s ends: its requests would be in vain.
+func (c *Client) follow(ctx context.Context, s *session) (*session, error) {
+	fresh, err := c.login(ctx, s)
+	if err != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.session == s && c.backoff.refused > 0 {
+			c.session = nil
+			c.announce()
+		}
 	}
 	return fresh, err
 }
@@ -367,7 +474,7 @@ func (c *Client) judge(member *url.URL, s *session, status int) {
 	}
 	switch quiet := time.Since(c.backoff.until); {
 	case quiet > uselessMemory:
-		c.backoff = loginBackoff{}
+		c.backoff = loginBackoff{refusals: c.backoff.refusals}
 	case quiet > 0:
 		c.backoff.err = nil
 	}
@@ -384,7 +491,7 @@ func (c *Client) keepSession(ctx context.Context) {
 				return
 			}
 			down = true
-			c.complain(err)
+			c.complain(err, time.Until(c.Status().NextLogin))
 			c.awaitLogin(ctx)
 			continue
 		}
@@ -426,39 +533,50 @@ func (c *Client) keep(ctx context.Context, s *session, failures int) (int, error
 	return 0, nil
 }
 
-func (c *Client) complain(err error) {
+// complain logs why there is no session, and in how long the next login is made.
+func (c *Client) complain(err error, next time.Duration) {
+	next = max(0, next).Round(time.Second)
 	if errors.Is(err, aci.ErrSession) {
-		c.log.Error("apic refuses the credentials", "err", err)
+		c.log.Error("apic refuses the credentials", "dur", next, "err", err)
 		return
 	}
-	c.log.Warn("apic login failed", "err", err)
+	c.log.Warn("apic login failed", "dur", next, "err", err)
 }
 
-// passwordPoll is how often the password file is looked at while its content is refused.
-const passwordPoll = 10 * time.Second
+// credentialPoll is how often a password or key file is looked at while its content is refused.
+const credentialPoll = 2 * time.Second
 
-// awaitLogin waits until the next login is allowed or made. A password file that no longer
-// holds what was refused allows it at once.
+// awaitLogin waits until the next login is allowed or made. A file that no longer holds what was
+// refused allows it at once.
 func (c *Client) awaitLogin(ctx context.Context) {
 	for ctx.Err() == nil {
 		c.mu.Lock()
-		left, refused, s := time.Until(c.backoff.until), c.backoff.password, c.session
+		left, refused, s := time.Until(c.backoff.until), c.backoff.credential, c.session
 		c.mu.Unlock()
 		if left <= 0 {
 			return
 		}
-		if refused != "" && c.opts.PasswordFile != "" {
-			if p, err := c.opts.password(); err == nil && p != refused {
-				c.mu.Lock()
-				c.backoff = loginBackoff{}
-				c.mu.Unlock()
-				return
+		if refused != "" && c.isOther(refused) {
+			c.mu.Lock()
+			if c.backoff.credential == refused { // else somebody else was faster
+				c.backoff.restart()
 			}
+			c.mu.Unlock()
+			continue
 		}
-		if c.replaced(ctx, s, min(left, passwordPoll)) {
+		if c.replaced(ctx, s, min(left, credentialPoll)) {
 			return
 		}
 	}
+}
+
+// isOther reports whether the user proves himself by something else than credential now.
+func (c *Client) isOther(credential aci.Secret) bool {
+	if !c.opts.byFile() {
+		return false
+	}
+	now, err := c.opts.credential()
+	return err == nil && now != credential
 }
 
 // replaced waits for d; true as soon as the session is another one than s.
@@ -485,7 +603,7 @@ func (c *Client) logout(ctx context.Context) {
 	c.session, c.closed = nil, true
 	c.announce()
 	c.mu.Unlock()
-	if s == nil || s.over(time.Now()) {
+	if s == nil || s.over(time.Now()) || s.signer != nil { // who did not log in does not log out
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutTimeout)

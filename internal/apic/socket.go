@@ -19,6 +19,8 @@ import (
 )
 
 const (
+	socketPath = "/socket" // and the token, without a slash
+
 	// maxFrameBytes bounds one event. Events are single objects of a few KiB; a transaction
 	// of thousands may come as one.
 	maxFrameBytes = 16 << 20
@@ -94,17 +96,27 @@ func (c *Client) afterDial(ctx context.Context, s *session, err error, failures 
 
 // dialSocket opens the WebSocket of s, at the member that made its token.
 //
-// Source: apic-rest.md 6.1: wss://member/socket<token>, the token raw in the path.
+// Source: apic-rest.md 6.1: wss://member/socket<token>, the token raw in the path; 1.4: signed like
+// any other request when the session is one of a certificate.
 func (c *Client) dialSocket(ctx context.Context, s *session) (*websocket.Conn, error) {
 	const op = "socket"
 	if err := c.requests.Wait(ctx); err != nil {
 		return nil, fmt.Errorf("%s: %w", op, cause(ctx, err))
 	}
+	header := http.Header{}
+	if s.signer != nil {
+		cookie, err := s.cookie(http.MethodGet, socketPath+string(s.token), "", nil)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", op, err)
+		}
+		header.Set("Cookie", cookie)
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, requestTimeout, errTimeout)
 	defer cancel()
 	start := time.Now()
 	//nolint:bodyclose // Dial: "You never need to close resp.Body yourself."
-	conn, resp, err := websocket.Dial(ctx, s.member.JoinPath("socket").String(), &websocket.DialOptions{
+	conn, resp, err := websocket.Dial(ctx, s.member.JoinPath(socketPath).String(), &websocket.DialOptions{
+		HTTPHeader: header,
 		HTTPClient: &http.Client{
 			Transport:     &tokenInPath{base: c.http.Transport, token: s.token},
 			CheckRedirect: noRedirect,

@@ -53,20 +53,23 @@ func cookies(r *http.Request) (values map[string]string, tokens int) {
 
 // Cookies, in lower case.
 const (
-	cookieToken     = "apic-cookie"
-	cookieSignature = "apic-request-signature"
-	cookieAlgorithm = "apic-certificate-algorithm"
-	cookieCertDN    = "apic-certificate-dn"
-	cookieWebToken  = "apic-websocket-session"
+	cookieToken       = "apic-cookie"
+	cookieSignature   = "apic-request-signature"
+	cookieAlgorithm   = "apic-certificate-algorithm"
+	cookieFingerprint = "apic-certificate-fingerprint"
+	cookieCertDN      = "apic-certificate-dn"
+	cookieWebToken    = "apic-websocket-session"
 )
 
 // verify checks the signature of a request and returns whose it is.
 //
 // The signed bytes are method, path, "?" with the query if there is one, and body. The
 // query is URL-decoded, which is what makes percent-encoded filters fail for clients that
-// sign them as they send them. The fingerprint is not looked at: clients send the word.
+// sign them as they send them. The fingerprint must be there, and what it says is not looked at:
+// clients send the word.
 //
-// Source: apic-rest.md 1.4. unverified: the text for an unknown certificate.
+// Source: apic-rest.md 1.4. unverified: the text for an unknown certificate, another algorithm or no
+// fingerprint; that refused signatures lock nobody out.
 func (s *Sim) verify(r *http.Request, have map[string]string, body []byte) (*User, *wireError) {
 	bad := denied(http.StatusForbidden, "bad signature")
 	sig, err := base64.StdEncoding.DecodeString(have[cookieSignature])
@@ -79,7 +82,7 @@ func (s *Sim) verify(r *http.Request, have map[string]string, body []byte) (*Use
 	}
 	name, cert, hasCert := strings.Cut(name, "/usercert-")
 	i := slices.IndexFunc(s.opts.Users, func(u User) bool { return u.Name == name })
-	if !isUser || !hasCert || i < 0 || have[cookieAlgorithm] != "v1.0" {
+	if !isUser || !hasCert || i < 0 || have[cookieAlgorithm] != "v1.0" || have[cookieFingerprint] == "" {
 		return nil, bad
 	}
 	key := s.opts.Users[i].Certificates[cert]
@@ -112,7 +115,7 @@ func (s *Sim) signedSession(r *http.Request, have map[string]string, body []byte
 	if !lasting {
 		return &session{user: u, userName: u.Name, signed: true}, nil
 	}
-	if sess := s.bearer(token); sess != nil && sess.signed && sess.user == u {
+	if sess := s.bearer(token); sess != nil && sess.signed && sess.userName == u.Name {
 		return sess, nil
 	}
 	return nil, denied(http.StatusForbidden, textTokenTimeout)

@@ -52,6 +52,8 @@ func TestSignedRequests(t *testing.T) {
 			{"slash_missing", sign(t, key, dn, "GETapi/class/fvTenant.json"), "GET", "/api/class/fvTenant.json", "", 403, "bad signature"},
 			{"unknown_certificate", sign(t, key, dn+"x", "GET/api/class/fvTenant.json"), "GET", "/api/class/fvTenant.json", "", 403, "bad signature"},
 			{"not_base64", "APIC-Request-Signature=%%%", "GET", "/api/class/fvTenant.json", "", 403, "invalid padding"},
+			{"another_algorithm", strings.Replace(sign(t, key, dn, "GET/api/class/fvTenant.json"), "v1.0", "v2.0", 1), "GET", "/api/class/fvTenant.json", "", 403, "bad signature"},
+			{"no_fingerprint", strings.Replace(sign(t, key, dn, "GET/api/class/fvTenant.json"), "=fingerprint", "=", 1), "GET", "/api/class/fvTenant.json", "", 403, "bad signature"},
 			{"no_login_to_refresh", sign(t, key, dn, "GET/api/aaaRefresh.json"), "GET", "/api/aaaRefresh.json", "", 403, "webtoken"},
 			{"no_socket", sign(t, key, dn, "GET/api/class/fvTenant.json?subscription=yes"), "GET", "/api/class/fvTenant.json?subscription=yes", "", 405, "web socket"},
 		} {

@@ -49,6 +49,7 @@ type class struct {
 	foreign bool // made and deleted by the APIC alone
 	hidden  bool // changes are not announced to subscriptions
 	opaque  bool // a class of the real APIC that has no objects here
+	account bool // about users; no part of a dump
 	phantom bool // there to carry the DNs of others; never shown
 	fault   bool // a fault, which a subtree shows on request only
 

@@ -13,7 +13,7 @@ var schema = newSchema()
 // newSchema builds the table. Attribute lists, defaults and patterns follow apic-rest.md 4
 // and 5 and the captured payloads it names. unverified: attributes and RNs that neither shows.
 func newSchema() map[string]*class {
-	list := slices.Concat(policyClasses(), l3outClasses(), nodeClasses(), bgpClasses(), fabricClasses(), sessionClasses())
+	list := slices.Concat(policyClasses(), l3outClasses(), nodeClasses(), bgpClasses(), fabricClasses(), sessionClasses(), userClasses())
 	for _, n := range opaqueClasses() {
 		list = append(list, &class{name: n, opaque: true})
 	}
@@ -24,7 +24,7 @@ func newSchema() map[string]*class {
 // for them succeed and are empty, writes are refused.
 func opaqueClasses() []string {
 	return []string{
-		"aaaDomainRef", "aaaModLR", "bgpRsPeerToProfile", "faultRecord", "fvAEPg",
+		"aaaModLR", "bgpRsPeerToProfile", "faultRecord", "fvAEPg",
 		"fvAp", "fvBD", "fvSubnet", "healthInst", "infraRsVlanNs", "ipRouteP", "l3extRsSubnetToProfile",
 		"l3extRsSubnetToRtSumm", "ospfExtP", "ospfIfP", "physDomP", "rtctrlProfile", "vzFilter", "vzSubj",
 	}

@@ -1,7 +1,9 @@
 package apicsim
 
 import (
+	"crypto/rsa"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -18,6 +20,8 @@ import (
 //	POST   /mo/{dn}                 write a body, as Post
 //	DELETE /mo/{dn}                 delete, as Delete
 //	POST   /seed                    write bodies as the fabric itself, as Seed
+//	POST   /users                   change or add a user, as SetUser: name, password, expired, loginDomain,
+//	                                tenants, readOnly, certificates (name to PEM); all of him is given
 //	POST   /leafs/reload            as ReloadLeafs
 //	GET    /dump/{dn}               the tree, as Dump
 //	GET    /requests?after=0        the request log, one JSON object a line
@@ -76,6 +80,13 @@ func (s *Sim) Control() http.Handler {
 		}
 		done(w, err)
 	})
+	mux.HandleFunc("POST /users", func(w http.ResponseWriter, r *http.Request) {
+		u, err := decodeUser(http.MaxBytesReader(w, r.Body, maxBody))
+		if err == nil {
+			s.SetUser(u)
+		}
+		done(w, err)
+	})
 	mux.HandleFunc("POST /leafs/reload", func(w http.ResponseWriter, _ *http.Request) {
 		s.ReloadLeafs()
 		done(w, nil)
@@ -109,6 +120,37 @@ func (s *Sim) Control() http.Handler {
 		http.StripPrefix("/node/"+id, m.Control()).ServeHTTP(w, r)
 	})
 	return mux
+}
+
+// decodeUser reads a user as the control port takes him.
+func decodeUser(r io.Reader) (User, error) {
+	var in struct {
+		Name, Password, LoginDomain string
+		Expired, ReadOnly           bool
+		Tenants                     []string
+		Certificates                map[string]string // PEM by name
+	}
+	dec := json.NewDecoder(r)
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&in); err != nil {
+		return User{}, err
+	}
+	name := text(patternName, 1, 64)
+	if _, code := name.check(in.Name); code != 0 {
+		return User{}, fmt.Errorf("%q is not the name of a user", in.Name)
+	}
+	u := User{
+		Name: in.Name, Password: in.Password, LoginDomain: in.LoginDomain, Expired: in.Expired, ReadOnly: in.ReadOnly,
+		Tenants: in.Tenants, Certificates: map[string]*rsa.PublicKey{},
+	}
+	for name, pem := range in.Certificates {
+		key, err := ParseCertificate([]byte(pem))
+		if err != nil {
+			return User{}, fmt.Errorf("certificate %s: %w", name, err)
+		}
+		u.Certificates[name] = key
+	}
+	return u, nil
 }
 
 func (s *Sim) memberByID(id string) *Sim {

@@ -23,6 +23,9 @@
 //     on to its own expiry (Options.RefreshRevokes ends it). A session ends with its logout,
 //     at the end of its life, or when its newest token expires.
 //   - User certificates: signed requests and webtokenSession (User.Certificates).
+//   - Users as objects: aaaUser with certificates, domains and roles, to be read only; aaaDomainRef
+//     in tenants. SetUser changes them. Login domains, expired passwords, and the lock after
+//     refused logins (Options.LockAfter).
 //   - GET on mo and class, with or without node/, scoped class queries; query-target,
 //     target-subtree-class, query-target-filter with every operator and its refusals,
 //     rsp-subtree with -class and -filter, rsp-prop-include, order-by several keys, paging,

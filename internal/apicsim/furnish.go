@@ -24,6 +24,10 @@ func (s *Sim) furnish() {
 	for _, id := range s.opts.Leafs {
 		t.leaf(pod, strconv.Itoa(id))
 	}
+	users := t.add(uni, "userext")
+	for i := range s.opts.Users {
+		t.account(users, &s.opts.Users[i])
+	}
 	t.settle()
 	t.commit()
 }

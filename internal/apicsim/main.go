@@ -67,6 +67,7 @@ With --control-listen 127.0.0.1:9443 a script makes things go wrong, over plain 
   curl http://127.0.0.1:9443/faults -d '{"match":"^POST /api/mo/","times":3,"status":503}'
   curl -X DELETE http://127.0.0.1:9443/faults
   curl http://127.0.0.1:9443/seed -d @more.json   # as --seed
+  curl http://127.0.0.1:9443/users -d '{"name":"admin","password":"other"}'   # another password; see go doc
   curl -X POST http://127.0.0.1:9443/leafs/reload   # another EPG wins where several share a prefix
   curl http://127.0.0.1:9443/dump/uni        # the tree, sorted
   curl http://127.0.0.1:9443/requests        # what was asked so far, a JSON object a line
@@ -87,10 +88,11 @@ Flags:
 
 // command is the configuration of the program.
 type command struct {
-	listen, control, user, passwordFile, certFile string
-	seed, logFile, caFile, urlFile, names         string
-	anyAddress, plain                             bool
-	options                                       Options
+	listen, control, user, loginDomain, passwordFile string
+	seed, logFile, caFile, urlFile, names            string
+	certFiles                                        []string
+	anyAddress, plain                                bool
+	options                                          Options
 }
 
 func (c *command) flags(stderr io.Writer) *flag.FlagSet {
@@ -103,8 +105,12 @@ func (c *command) flags(stderr io.Writer) *flag.FlagSet {
 	fs.BoolVar(&c.plain, "plain-http", false, "no TLS")
 	fs.StringVar(&c.control, "control-listen", "", "loopback `address` of the control port; empty is none")
 	fs.StringVar(&c.user, "user", "admin", "`name` of the user; login domains before it are accepted")
+	fs.StringVar(&c.loginDomain, "login-domain", "", "`name` of the login domain that logins must name, as in apic:DOMAIN\\user")
 	fs.StringVar(&c.passwordFile, "password-file", "", "`file` with the password; else APIC_SIM_PASSWORD, else apic-sim")
-	fs.StringVar(&c.certFile, "user-cert", "", "`NAME=FILE`: PEM certificate of --user for signed requests, usercert-NAME")
+	fs.Func("user-cert", "`NAME=FILE`: PEM certificate of --user for signed requests, usercert-NAME; may be repeated", func(v string) error {
+		c.certFiles = append(c.certFiles, v)
+		return nil
+	})
 	fs.StringVar(&c.seed, "seed", "", "JSON `file` that is posted at start")
 	fs.StringVar(&c.logFile, "request-log", "", "`file` to append a JSON line per request to; - is stdout")
 	fs.StringVar(&c.caFile, "ca-file", "", "`file` to write the certificate to, for clients to trust")
@@ -115,6 +121,8 @@ func (c *command) flags(stderr io.Writer) *flag.FlagSet {
 	fs.DurationVar(&o.SessionLife, "session-lifetime", 24*time.Hour, "life of a session from login, whatever is refreshed")
 	fs.DurationVar(&o.SubscriptionLife, "subscription-lifetime", 60*time.Second, "lifetime of a subscription without refresh-timeout")
 	fs.IntVar(&o.LoginRate, "login-rate", 0, "logins and refreshes per second before 503; 0 is no limit (a real APIC: 2)")
+	fs.IntVar(&o.LockAfter, "lock-after", 0, "refused logins within 5 minutes that lock the user for an hour; 0 never does "+
+		"(a real APIC: 5, once that is enabled)")
 	fs.DurationVar(&o.Latency, "latency", 0, "added to every request")
 	fs.DurationVar(&o.EventDelay, "event-delay", 0, "between a write and its events")
 	fs.DurationVar(&o.DeployDelay, "deploy-delay", 200*time.Millisecond, "until a new external EPG is configSt=applied; negative is never")
@@ -188,7 +196,7 @@ func (c *command) run(ctx context.Context, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	c.options.Users = []User{{Name: c.user, Password: password, Certificates: certs}}
+	c.options.Users = []User{{Name: c.user, Password: password, LoginDomain: c.loginDomain, Certificates: certs}}
 	if c.options.DeployDelay == 0 {
 		c.options.DeployDelay = 1 // Options read 0 as its default
 	}
@@ -282,22 +290,21 @@ func (c *command) password() (string, error) {
 }
 
 func (c *command) certificates() (map[string]*rsa.PublicKey, error) {
-	if c.certFile == "" {
-		return nil, nil
+	keys := map[string]*rsa.PublicKey{}
+	for _, given := range c.certFiles {
+		name, file, ok := strings.Cut(given, "=")
+		if !ok {
+			return nil, fmt.Errorf("--user-cert %s is not NAME=FILE", given)
+		}
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		if keys[name], err = ParseCertificate(data); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
 	}
-	name, file, ok := strings.Cut(c.certFile, "=")
-	if !ok {
-		return nil, fmt.Errorf("--user-cert %s is not NAME=FILE", c.certFile)
-	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	key, err := ParseCertificate(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	return map[string]*rsa.PublicKey{name: key}, nil
+	return keys, nil
 }
 
 func (c *command) openLog(stdout io.Writer) (closeLog func(), err error) {

@@ -147,6 +147,9 @@ func TestProgramRefusesWhatMakesNoSense(t *testing.T) {
 		{[]string{"extra"}, "unexpected argument"},
 		{[]string{"--password-file", empty}, "empty password"},
 		{[]string{"--seed", empty, "--listen", "127.0.0.1:0"}, "malformed JSON"},
+		{[]string{"--user-cert", "ops.crt"}, "ops.crt is not NAME=FILE"},
+		{[]string{"--user-cert", "ops.crt=" + empty}, "no certificate in PEM form"},
+		{[]string{"--user-cert", "ops.crt=/does/not/exist"}, "no such file"},
 		{[]string{"--seed", "/does/not/exist"}, "no such file"},
 	} {
 		var stdout, stderr bytes.Buffer

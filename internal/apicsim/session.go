@@ -5,8 +5,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -44,11 +44,11 @@ func (s *Sim) login(c *call) response {
 	}
 	name, _ := o.attr("name")
 	pwd, _ := o.attr("pwd")
-	user := s.user(name, pwd)
-	if user == nil {
-		return fail(denied(http.StatusUnauthorized, textBadPassword))
-	}
 	now := time.Now()
+	user, err := s.admit(name, pwd, now)
+	if err != nil {
+		return fail(err)
+	}
 	sess := s.newSession(user, now)
 	if c.params["gui-token-request"] == "yes" {
 		sess.challenge = base64.RawURLEncoding.EncodeToString(random(24))
@@ -65,22 +65,6 @@ func (s *Sim) newSession(u *User, now time.Time) *session {
 		start: now, end: now.Add(s.opts.SessionLife),
 		tokens: map[string]time.Time{}, subs: map[string]*subscription{},
 	}
-}
-
-// user checks a name, with or without a login domain, and a password.
-// Source: apic-rest.md 1.1, "apic:DOMAIN\user" and "apic#DOMAIN\user".
-func (s *Sim) user(name, pwd string) *User {
-	if strings.HasPrefix(name, "apic:") || strings.HasPrefix(name, "apic#") {
-		if _, after, ok := strings.Cut(name, `\`); ok {
-			name = after
-		}
-	}
-	for i := range s.opts.Users {
-		if u := &s.opts.Users[i]; u.Name == name && u.Password == pwd {
-			return u
-		}
-	}
-	return nil
 }
 
 // refresh answers aaaRefresh: an aaaLogin object with a new token. The token before it
@@ -170,10 +154,6 @@ func (s *Sim) SetVersion(v string) {
 // unverified: the names of domains and roles of a user who is restricted to tenants; that his
 // entries are the tenants that he may read and that exist, common among them.
 func (s *Sim) appendDomains(b []byte, u *User) []byte {
-	domains := u.Tenants
-	if u.all() {
-		domains = []string{"all"}
-	}
 	var tenants []string // DNs
 	for _, n := range s.fabric.lookup("uni").sorted() {
 		if n.class.name == "fvTenant" && u.mayRead(n.dn) {
@@ -188,7 +168,7 @@ func (s *Sim) appendDomains(b []byte, u *User) []byte {
 	if u.ReadOnly {
 		write = ""
 	}
-	for _, d := range domains {
+	for _, d := range u.domains() {
 		b = append(b, `{"aaaUserDomain":{"attributes":`...)
 		b = appendPairs(b, []attribute{{"name", d}, {"rolesR", role}, {"rolesW", write}})
 		b = append(b, `,"children":[{"aaaReadRoles":{"attributes":{}}},{"aaaWriteRoles":{"attributes":{}`...)
@@ -237,24 +217,30 @@ func (s *Sim) logout(c *call) response {
 	if err != nil {
 		return fail(err)
 	}
-	if name, _ := o.attr("name"); o.class != "aaaUser" || (name != c.session.userName && s.bareName(name) != c.session.userName) {
+	if name, _ := o.attr("name"); o.class != "aaaUser" || !c.session.user.named(name) {
 		return fail(refuse(400, "Invalid request. Not the user of this session"))
 	}
 	s.endSession(c.session)
 	return ok(envelope(0, "", nil))
 }
 
-func (s *Sim) bareName(name string) string {
-	if _, after, ok := strings.Cut(name, `\`); ok {
-		return after
-	}
-	return name
-}
-
 // domains answers aaaListDomains, the one call that needs no login.
 // Source: apic-rest.md 1.1. unverified: the shape.
 func (s *Sim) domains() response {
-	return ok(envelope(1, "", []byte(`{"name":"DefaultAuth","type":"DefaultAuth"}`)))
+	names := []string{"DefaultAuth"}
+	for _, u := range s.opts.Users {
+		if u.LoginDomain != "" && !slices.Contains(names, u.LoginDomain) {
+			names = append(names, u.LoginDomain)
+		}
+	}
+	var b []byte
+	for i, n := range names {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendPairs(b, []attribute{{"name", n}, {"type", "DefaultAuth"}})
+	}
+	return ok(envelope(len(names), "", b))
 }
 
 func (s *Sim) endSession(sess *session) {

@@ -22,6 +22,7 @@ type Options struct {
 	TokenLife        time.Duration // of a token that is not refreshed; 0 is 600 s
 	SessionLife      time.Duration // from login, whatever is refreshed; 0 is 24 h
 	SubscriptionLife time.Duration // without refresh-timeout; 0 is 60 s
+	LockAfter        int           // refused logins of a user within 5 minutes that lock him for an hour; 0 never does
 	LoginRate        int           // logins and refreshes per second before 503; 0 is no limit (a real APIC: 2)
 	Latency          time.Duration // added to every request
 	EventDelay       time.Duration // between a write and its events
@@ -46,10 +47,11 @@ type Sim struct {
 	id          int            // of the controller, from 1
 	running     sync.WaitGroup // open sockets
 
-	mu         *sync.Mutex // guards the fields below, and is that of all members
-	members    *[]*Sim     // all that share the fabric, in the order of their ids
-	fabric     *fabric     // shared
-	conflicts  *conflicts  // shared
+	mu         *sync.Mutex      // guards the fields below, and is that of all members
+	members    *[]*Sim          // all that share the fabric, in the order of their ids
+	fabric     *fabric          // shared
+	conflicts  *conflicts       // shared
+	locks      map[string]*lock // shared: user name -> refused logins
 	closed     bool
 	sessions   map[*session]bool
 	tokens     map[string]*session
@@ -82,7 +84,7 @@ func New(o Options) *Sim {
 	o.SocketQueue = cmp.Or(o.SocketQueue, 200_000)
 	s := newMember(o)
 	s.id, s.mu, s.members = 1, &sync.Mutex{}, &[]*Sim{s}
-	s.fabric, s.conflicts = newFabric(), newConflicts()
+	s.fabric, s.conflicts, s.locks = newFabric(), newConflicts(), map[string]*lock{}
 	s.furnish()
 	return s
 }
@@ -108,7 +110,7 @@ func (s *Sim) Member() *Sim {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := newMember(s.opts)
-	m.mu, m.members, m.fabric, m.conflicts = s.mu, s.members, s.fabric, s.conflicts
+	m.mu, m.members, m.fabric, m.conflicts, m.locks = s.mu, s.members, s.fabric, s.conflicts, s.locks
 	*s.members = append(*s.members, m)
 	m.id = len(*s.members)
 	t := m.begin()
@@ -204,7 +206,7 @@ func (s *Sim) Lookup(dn string) (map[string]string, bool) {
 // Dump lists the objects at and below dn ("uni" for all policy), sorted by DN, one a line:
 // DN, class, and of its properties those that somebody set to something else than the
 // default, with tDn and state of relations. It holds nothing that differs between runs, and
-// so no faults.
+// so no faults; and nothing about users.
 func (s *Sim) Dump(dn string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -218,7 +220,7 @@ func (s *Sim) Dump(dn string) string {
 	}
 	var all []*node
 	n.walk(func(k *node) {
-		if !k.class.phantom && !k.class.fault {
+		if !k.class.phantom && !k.class.fault && !k.class.account {
 			all = append(all, k)
 		}
 	})

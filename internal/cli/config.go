@@ -181,28 +181,8 @@ func (s *settings) readEnv() error {
 	if s.members, err = apic.ParseMembers(os.Getenv("ACI_APIC")); err != nil {
 		return fmt.Errorf("ACI_APIC: %w", err)
 	}
-	if os.Getenv("ACI_CERT_NAME") != "" || os.Getenv("ACI_PRIVATE_KEY_FILE") != "" {
-		return errors.New("ACI_CERT_NAME, ACI_PRIVATE_KEY_FILE: signing in with a user certificate is not there yet; " +
-			"use ACI_USERNAME with ACI_PASSWORD or ACI_PASSWORD_FILE")
-	}
-	if s.username = os.Getenv("ACI_USERNAME"); s.username == "" {
-		return errors.New("ACI_USERNAME is not set: name the APIC user")
-	}
-	s.apic.Password = aci.Secret(os.Getenv("ACI_PASSWORD"))
-	s.apic.PasswordFile = os.Getenv("ACI_PASSWORD_FILE")
-	switch {
-	case s.apic.Password == "" && s.apic.PasswordFile == "":
-		return errors.New("neither ACI_PASSWORD nor ACI_PASSWORD_FILE is set: give the password of the APIC user")
-	case s.apic.Password != "" && s.apic.PasswordFile != "":
-		return errors.New("ACI_PASSWORD and ACI_PASSWORD_FILE are both set: give one")
-	}
-	if s.apic.PasswordFile != "" {
-		switch b, err := os.ReadFile(s.apic.PasswordFile); {
-		case err != nil:
-			return fmt.Errorf("ACI_PASSWORD_FILE: %w", err)
-		case strings.TrimSpace(string(b)) == "":
-			return fmt.Errorf("ACI_PASSWORD_FILE: %s is empty", s.apic.PasswordFile)
-		}
+	if err := s.readCredentials(); err != nil {
+		return err
 	}
 	skip := false
 	if v := os.Getenv("ACI_INSECURE_SKIP_VERIFY"); v != "" {
@@ -215,6 +195,49 @@ func (s *settings) readEnv() error {
 	})
 	if err != nil {
 		return fmt.Errorf("ACI_CA_FILE, ACI_CERT_FINGERPRINT, ACI_INSECURE_SKIP_VERIFY: %w", err)
+	}
+	return nil
+}
+
+// readCredentials reads who the user is, and by what that is proved.
+func (s *settings) readCredentials() error {
+	if s.username = os.Getenv("ACI_USERNAME"); s.username == "" {
+		return errors.New("ACI_USERNAME is not set: name the APIC user")
+	}
+	o := &s.apic
+	o.Password, o.PasswordFile = aci.Secret(os.Getenv("ACI_PASSWORD")), os.Getenv("ACI_PASSWORD_FILE")
+	o.CertName, o.PrivateKeyFile = os.Getenv("ACI_CERT_NAME"), os.Getenv("ACI_PRIVATE_KEY_FILE")
+	signs := o.CertName != "" || o.PrivateKeyFile != ""
+	switch {
+	case signs && o.Password != "":
+		return errors.New("ACI_PASSWORD and ACI_CERT_NAME or ACI_PRIVATE_KEY_FILE are both set: give a password or a user certificate")
+	case signs && o.PasswordFile != "":
+		return errors.New("ACI_PASSWORD_FILE and ACI_CERT_NAME or ACI_PRIVATE_KEY_FILE are both set: give a password or a user certificate")
+	case signs && o.CertName == "":
+		return errors.New("ACI_PRIVATE_KEY_FILE is set, and ACI_CERT_NAME is not: name the certificate of the APIC user")
+	case signs && o.PrivateKeyFile == "":
+		return errors.New("ACI_CERT_NAME is set, and ACI_PRIVATE_KEY_FILE is not: name the file with the private key of the certificate")
+	case signs:
+		if err := apic.CheckCertificateUser(s.username, o.CertName); err != nil {
+			return fmt.Errorf("ACI_USERNAME, ACI_CERT_NAME: %w", err)
+		}
+		if err := apic.CheckPrivateKey(o.PrivateKeyFile); err != nil {
+			return fmt.Errorf("ACI_PRIVATE_KEY_FILE: %w", err)
+		}
+		return nil
+	case o.Password == "" && o.PasswordFile == "":
+		return errors.New("neither ACI_PASSWORD nor ACI_PASSWORD_FILE is set: give the password of the APIC user, " +
+			"or its certificate by ACI_CERT_NAME and ACI_PRIVATE_KEY_FILE")
+	case o.Password != "" && o.PasswordFile != "":
+		return errors.New("ACI_PASSWORD and ACI_PASSWORD_FILE are both set: give one")
+	}
+	if err := apic.CheckUser(s.username); err != nil {
+		return fmt.Errorf("ACI_USERNAME: %w", err)
+	}
+	if o.PasswordFile != "" {
+		if err := apic.CheckPasswordFile(o.PasswordFile); err != nil {
+			return fmt.Errorf("ACI_PASSWORD_FILE: %w", err)
+		}
 	}
 	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -20,7 +19,6 @@ import (
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -72,9 +70,11 @@ func newRun(stderr io.Writer) *cobra.Command {
 const environmentHelp = `The APIC is reached as the environment says:
 
   ACI_APIC                  one or several cluster members, comma separated: host, host:port or https URL
-  ACI_USERNAME              the user
+  ACI_USERNAME              the user; of a login domain: apic:DOMAIN\user
   ACI_PASSWORD              its password, or
-  ACI_PASSWORD_FILE         a file that holds it, read again at every login
+  ACI_PASSWORD_FILE         a file that holds it, read again at every login, or
+  ACI_CERT_NAME             the name of its certificate at the APIC, to sign requests instead of logging in, and
+  ACI_PRIVATE_KEY_FILE      the private key of that: RSA, PEM, not encrypted; read again at every new session
   ACI_CA_FILE               PEM file of the CA that the APIC's certificate must come from, or
   ACI_CERT_FINGERPRINT      SHA-256 of the certificate itself; without either the system's roots decide
   ACI_INSECURE_SKIP_VERIFY  true: trust any certificate (warns)
@@ -114,10 +114,13 @@ func run(ctx context.Context, c config, s settings) error {
 	s.policy.Owner = s.owner
 
 	s.apic.OnRequest = countRequests(ctrlmetrics.Registry)
+	s.apic.OnLoginFailure = countLogins(ctrlmetrics.Registry)
 	fabric, err := apic.New(s.members, s.username, s.apic)
 	if err != nil {
 		return err
 	}
+	tellRefusal(ctrlmetrics.Registry, fabric.Status)
+	probe := &probes{fabric: fabric.Status}
 	notes, err := kube.NewNotes(cfg, mgr.GetClient())
 	if err != nil {
 		return err
@@ -143,7 +146,16 @@ func run(ctx context.Context, c config, s settings) error {
 			return err
 		}
 	}
-	var synced, finished atomic.Bool
+	server, err := probe.server(ctx, c.probeAddress)
+	if err != nil {
+		return err
+	}
+	if server != nil {
+		if err := mgr.Add(server); err != nil {
+			return err
+		}
+	}
+	var finished atomic.Bool
 	if err := errors.Join(
 		mgr.Add(follower(func(ctx context.Context) error {
 			err := kube.Watch(ctx, mgr.GetCache(), loop, recorder)
@@ -153,23 +165,17 @@ func run(ctx context.Context, c config, s settings) error {
 			if err != nil {
 				return err
 			}
-			synced.Store(true)
+			probe.synced.Store(true)
 			<-ctx.Done()
 			return nil
 		})),
 		mgr.Add(follower(notes.Run)),
 		mgr.Add(leader(func(ctx context.Context) error {
+			probe.leading.Store(true)
 			err := lead(ctx, log, fabric, loop)
 			finished.Store(true)
 			return err
 		})),
-		mgr.AddHealthzCheck("alive", healthz.Ping),
-		mgr.AddReadyzCheck("caches", func(*http.Request) error {
-			if !synced.Load() {
-				return errors.New("caches are not synced yet")
-			}
-			return nil
-		}),
 	); err != nil {
 		return err
 	}
@@ -292,7 +298,7 @@ func newManager(cfg *rest.Config, c config, lease *kube.Lease, log logr.Logger) 
 		Cache:                   kube.CacheOptions(),
 		Logger:                  log,
 		Metrics:                 metricsserver.Options{BindAddress: c.metricsAddress},
-		HealthProbeBindAddress:  c.probeAddress,
+		HealthProbeBindAddress:  "0", // see probes
 		GracefulShutdownTimeout: new(shutdownTimeout),
 	}
 	if lease != nil {
@@ -347,6 +353,36 @@ func countRequests(r prometheus.Registerer) func(op string, code int, dur time.D
 		total.WithLabelValues(op, strconv.Itoa(code)).Inc()
 		took.WithLabelValues(op).Observe(dur.Seconds())
 	}
+}
+
+// countLogins counts logins that failed, by what for.
+func countLogins(r prometheus.Registerer) func(refused bool) {
+	failed := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "acisync_apic_login_failures_total",
+		Help: "Logins at the APIC, or sessions of a user certificate, that failed: the credentials were refused, or no usable answer came.",
+	}, []string{"reason"})
+	r.MustRegister(failed)
+	refused, unavailable := failed.WithLabelValues("refused"), failed.WithLabelValues("unavailable")
+	return func(r bool) {
+		if r {
+			refused.Inc()
+		} else {
+			unavailable.Inc()
+		}
+	}
+}
+
+// tellRefusal tells whether the APIC refuses the credentials. An alert needs it beside the counter,
+// because refused logins are rare by design.
+func tellRefusal(r prometheus.Registerer, status func() apic.Status) {
+	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "acisync_apic_credentials_refused", Help: "1 while the APIC refuses the password or certificate, as far as was tried.",
+	}, func() float64 {
+		if status().Refused {
+			return 1
+		}
+		return 0
+	}))
 }
 
 // framework passes on what controller-runtime and client-go have to say at a minimum level.

@@ -97,10 +97,8 @@ func (c *Controller) possible(key aci.DN, e aci.ExtEPG, changes []plan.Change) (
 	if c.have.Domain(e.L3Out) != key {
 		return nil, errOvertaken // its VRF's worker has it now
 	}
-	for l := range c.watches {
-		if c.have.Domain(l) == key && c.shut(l) {
-			return nil, errOvertaken // events were lost since the plan was made
-		}
+	if !c.related() || c.shutIn(key) {
+		return nil, errOvertaken // events were lost since the plan was made
 	}
 	g, there := c.have.ExtEPG(e)
 	there = there || !changes[0].Place.Prefix.IsValid()

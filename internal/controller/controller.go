@@ -93,35 +93,36 @@ type Controller struct {
 	relating chan struct{} // holds a token while the relations of L3Outs to VRFs are read
 	rights   chan struct{} // holds one token when the user may have got more rights
 
-	mu        sync.Mutex // guards the fields below, and what changes of opts.Policy
-	want      *desired.State
-	have      *observed.State
-	queue     workqueue.TypedDelayingInterface[aci.DN] // keys are domains; nil before Run
-	running   bool                                     // Run has read what there is; before that nothing is decided
-	silent    bool                                     // problems are returned by Plan, not told
-	watches   map[aci.L3Out]*watch
-	domains   map[aci.DN]*domain
-	batches   map[*batch]struct{} // POSTs whose events are to come
-	awaits    map[aci.DN]*batch   // object -> the last of them that concerns it
-	refused   map[aci.Place]*refusal
-	fights    map[aci.Place]*fight                // what was put back lately
-	approvals map[aci.ExtEPG]*approval            // being carried out
-	turned    chan struct{}                       // gets a token when something may have changed; nil unless somebody waits
-	held      map[aci.ExtEPG]map[aci.DN]aci.Place // deletions that wait for a person
-	later     map[aci.Place]time.Time             // what could not be decided -> when it is looked at again
-	orphans   map[aci.Place]struct{}              // found so far: deletions that nothing explains, waiting or not
-	unsettled time.Time                           // until then more may be told of what a list misses, or the APIC has again
-	would     map[aci.Place]string                // in a dry run: the change that would be made, as it was told
-	kept      map[aci.ExtEPG]string               // EPGs that stay although nobody names them -> why
-	problems  map[origin][]desired.Problem
-	origins   map[desired.Ref]map[origin]struct{} // workload -> where its problems come from
-	shown     map[shown]int                       // problem -> origins that have it
-	records   records
-	login     aci.Login // the newest that was taken in
-	heeded    bool      // there was one
-	unrelated bool      // the relations of L3Outs to VRFs cannot be read, and that was said
-	blind     bool      // marked objects may not be looked for
-	faults    faultWatch
+	mu          sync.Mutex // guards the fields below, and what changes of opts.Policy
+	want        *desired.State
+	have        *observed.State
+	queue       workqueue.TypedDelayingInterface[aci.DN] // keys are domains; nil before Run
+	running     bool                                     // Run has read what there is; before that nothing is decided
+	silent      bool                                     // problems are returned by Plan, not told
+	watches     map[aci.L3Out]*watch
+	domains     map[aci.DN]*domain
+	batches     map[*batch]struct{} // POSTs whose events are to come
+	awaits      map[aci.DN]*batch   // object -> the last of them that concerns it
+	refused     map[aci.Place]*refusal
+	fights      map[aci.Place]*fight                // what was put back lately
+	approvals   map[aci.ExtEPG]*approval            // being carried out
+	turned      chan struct{}                       // gets a token when something may have changed; nil unless somebody waits
+	held        map[aci.ExtEPG]map[aci.DN]aci.Place // deletions that wait for a person
+	later       map[aci.Place]time.Time             // what could not be decided -> when it is looked at again
+	orphans     map[aci.Place]struct{}              // found so far: deletions that nothing explains, waiting or not
+	unsettled   time.Time                           // until then more may be told of what a list misses, or the APIC has again
+	unsettledAt time.Time                           // when that wait began
+	would       map[aci.Place]string                // in a dry run: the change that would be made, as it was told
+	kept        map[aci.ExtEPG]string               // EPGs that stay although nobody names them -> why
+	problems    map[origin][]desired.Problem
+	origins     map[desired.Ref]map[origin]struct{} // workload -> where its problems come from
+	shown       map[shown]int                       // problem -> origins that have it
+	records     records
+	login       aci.Login // the newest that was taken in
+	heeded      bool      // there was one
+	unrelated   bool      // the relations of L3Outs to VRFs cannot be read, and that was said
+	blind       bool      // marked objects may not be looked for
+	faults      faultWatch
 }
 
 // watch is an L3Out that is read and subscribed to.
@@ -314,8 +315,9 @@ func (c *Controller) fold(u aci.Update) {
 	if w == nil {
 		return
 	}
-	if w.denied && u.Kind == aci.Event {
-		c.hurry(l) // something of it is shown
+	if w.denied && u.Kind == aci.Event { // something of it is shown
+		w.readAt = earlier(w.readAt, time.Now().Add(recheckMin))
+		c.hurry(l)
 	}
 	if existed && !c.have.Exists(l) {
 		w.missing, w.recheck = true, recheckMin

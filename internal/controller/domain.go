@@ -169,8 +169,9 @@ func (c *Controller) prune(key aci.DN) {
 	for p := range d.places {
 		if p.Prefix.IsValid() && len(c.want.Claimants(p.Prefix)) == 0 && len(c.have.Holders(p.Prefix)) == 0 &&
 			!c.have.Pending(p.Prefix) && c.problems[origin{domain: key, Place: aci.Place{Prefix: p.Prefix}}] == nil &&
-			c.refused[p] == nil {
+			c.refused[p] == nil && c.held[p.ExtEPG] == nil {
 			delete(d.places, p)
+			delete(c.orphans, p)
 			c.left(p)
 		}
 	}

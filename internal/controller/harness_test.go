@@ -78,13 +78,14 @@ type world struct {
 	others   map[aci.ExtEPG]string // records of other clusters -> whose
 	statuses map[aci.ExtEPG]desired.Status
 	answers  []string
-	recorded int               // how often a record was written
-	flying   map[string]int    // VRF -> POSTs being answered
-	most     int               // POSTs that were answered at the same time
-	first    func()            // run once, before the next POST is carried out
-	late     time.Duration     // until the answer to a POST that was carried out
-	deny     map[string]string // part of a body -> what the APIC says to refuse it
-	broken   []string          // laws that were
+	recorded int                   // how often a record was written
+	flying   map[string]int        // VRF -> POSTs being answered
+	most     int                   // POSTs that were answered at the same time
+	onRead   func(r *http.Request) // between the reading of an object and the answer
+	first    func()                // run once, before the next POST is carried out
+	late     time.Duration         // until the answer to a POST that was carried out
+	deny     map[string]string     // part of a body -> what the APIC says to refuse it
+	broken   []string              // laws that were
 }
 
 // bubble runs f with a fake clock, after the controller has taken control of an empty cluster.
@@ -162,6 +163,18 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 	}
 	l, ok := aci.L3OutOf(aci.DN(strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/api/mo/"), ".json")))
 	if !ok || r.Method != http.MethodPost {
+		w.mu.Lock()
+		h := w.onRead
+		w.mu.Unlock()
+		if h != nil && r.Method == http.MethodGet {
+			answer := httptest.NewRecorder()
+			w.sim.ServeHTTP(answer, r)
+			h(r) // the answer is as of before
+			maps.Copy(rw.Header(), answer.Header())
+			rw.WriteHeader(answer.Code)
+			_, _ = rw.Write(answer.Body.Bytes())
+			return
+		}
 		w.sim.ServeHTTP(rw, r)
 		return
 	}
@@ -206,6 +219,13 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 	time.Sleep(late)
 	rw.WriteHeader(answer.Code)
 	_, _ = rw.Write(answer.Body.Bytes())
+}
+
+// whenRead runs f between the reading of an object and the answer.
+func (w *world) whenRead(f func(r *http.Request)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.onRead = f
 }
 
 // refuse makes the APIC refuse bodies that contain part, saying text; "" relents.

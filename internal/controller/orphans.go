@@ -21,8 +21,28 @@ const heldPause = 30 * time.Second
 // it may take longer.
 const tellPause = 5 * time.Second
 
-// settlesLater begins the wait until all of that is told. Callers hold mu.
-func (c *Controller) settlesLater() { c.unsettled = time.Now().Add(tellPause) }
+// tellLimit is how long such a wait lasts at most, if ever more is told.
+const tellLimit = 5 * time.Minute
+
+// settlesLater begins or prolongs the wait until all of that is told. Callers hold mu.
+func (c *Controller) settlesLater() {
+	now := time.Now()
+	if now.After(c.unsettled) {
+		c.unsettledAt = now
+	}
+	c.unsettled = earlier(now.Add(tellPause), c.unsettledAt.Add(tellLimit))
+}
+
+// readsOn reports whether something that is watched is still to be read, so that not all is known of what
+// bears our mark. What the user may not read is not waited for. Callers hold mu.
+func (c *Controller) readsOn() bool {
+	for l, w := range c.watches {
+		if !c.have.Complete(l) && !w.denied {
+			return true
+		}
+	}
+	return false
+}
 
 // news notes what became an orphan since everything was read, and reports whether something did: more
 // may be about to. Callers hold mu.
@@ -49,7 +69,7 @@ func (c *Controller) hold(places map[aci.Place]struct{}, held []plan.Held, unset
 	}
 	for _, p := range unsettled {
 		still[p] = true
-		c.later[p] = c.unsettled
+		c.later[p] = maxTime(c.unsettled, time.Now().Add(tellPause/5))
 	}
 	for _, h := range held {
 		still[h.Place] = true

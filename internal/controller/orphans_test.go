@@ -448,3 +448,80 @@ func TestAPlanTellsWhatWouldBeHeld(t *testing.T) {
 		}
 	})
 }
+
+// Nothing is counted while an L3Out of whatever VRF is still to be read again after a roll-back.
+func TestARollBackThatIsFoundDomainByDomain(t *testing.T) {
+	r := prometheus.NewRegistry()
+	bubble(t, options{policy: guarding, metrics: r}, func(w *world) {
+		w.deploy("web", "a/web", "10.9.0.1")
+		w.deploy("app", "c/app", "10.9.0.2")
+		w.sleep(time.Minute)
+		many := addrs(30)
+		w.drop("")
+		w.fault(failing("out-c"))
+		w.ours("a/old", many[:15]...)
+		w.ours("c/old", many[15:]...)
+		w.sim.CloseSockets()
+		w.sleep(30 * time.Second)
+		w.sim.ClearFaults()
+		w.sleep(2 * time.Minute)
+		w.want(held("a/old", many[:15]...), "a/web*: 10.9.0.1*", "c/app*: 10.9.0.2*", held("c/old", many[15:]...))
+		w.holds(r, 32)
+	})
+}
+
+// What is held, and gone while its domain cannot be looked at, is held no more.
+func TestWhatIsHeldAndGoneWhileItsDomainIsShut(t *testing.T) {
+	r := prometheus.NewRegistry()
+	bubble(t, options{policy: guarding, metrics: r, stopped: true}, func(w *world) {
+		many := addrs(30)
+		w.ours("a/old", many...)
+		w.deploy("web", "a/web", "10.9.0.1")
+		w.deploy("app", "b/app", "10.9.0.2")
+		w.run()
+		w.sleep(10 * time.Second)
+		w.holds(r, 31)
+		w.fault(failing("out-b"))
+		w.sim.CloseSockets()
+		w.sleep(5 * time.Second)
+		w.remove(dn("a/old")) // a person sees to it
+		w.sleep(5 * time.Minute)
+		w.sim.ClearFaults()
+		w.sleep(time.Hour)
+		w.want("a/web*: 10.9.0.1*", "b/app*: 10.9.0.2*")
+		w.holds(r, 0)
+		if n := w.loop.Remembered()["orphans"]; n != 0 {
+			t.Errorf("%d orphans are kept in mind", n)
+		}
+		// A workload names it: nothing stands in its way.
+		w.deploy("new", "a/old", "10.9.0.3")
+		w.sleep(time.Minute)
+		w.wantRecord("a/old", "managed=true owner=k1 new 1/1 InSync")
+	})
+}
+
+// And what is told of it after that is news.
+func TestARollBackOfWhatWasHeld(t *testing.T) {
+	bubble(t, options{sim: apicsim.Options{ObserveTags: true}, policy: guarding, stopped: true}, func(w *world) {
+		many := addrs(30)
+		w.ours("a/old", many...)
+		w.deploy("web", "a/web", "10.9.0.1")
+		w.deploy("app", "b/app", "10.9.0.2")
+		w.run()
+		w.sleep(10 * time.Second)
+		w.fault(failing("out-b"))
+		w.sim.CloseSockets()
+		w.sleep(5 * time.Second)
+		w.remove(dn("a/old"))
+		w.sleep(5 * time.Minute)
+		w.sim.ClearFaults()
+		w.sleep(time.Hour)
+		w.ours("a/old")
+		for _, ip := range many {
+			w.sleep(time.Second)
+			w.ours("a/old", ip)
+		}
+		w.sleep(time.Minute)
+		w.want(held("a/old", many...), "a/web*: 10.9.0.1*", "b/app*: 10.9.0.2*")
+	})
+}

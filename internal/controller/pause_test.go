@@ -13,8 +13,9 @@ import (
 	"github.com/haystacknetworks/aci-sync/internal/plan"
 )
 
-// pause annotates a Deployment; "" takes the annotation off.
-func (w *world) pause(name, value string) {
+// pause annotates the Deployment web; "" takes the annotation off.
+func (w *world) pause(value string) {
+	const name = "web"
 	d := w.objects[desired.Ref{Kind: desired.KindDeployment, Namespace: "shop", Name: name}].(*appsv1.Deployment).DeepCopy()
 	if d.Annotations[desired.PausedAnnotation] = value; value == "" {
 		delete(d.Annotations, desired.PausedAnnotation)
@@ -93,7 +94,7 @@ func TestAPausedWorkloadStaysAsItIs(t *testing.T) {
 			bubble(t, options{resync: time.Hour}, func(w *world) {
 				w.deploy("web", "a/web", "10.0.0.1", "10.0.0.2")
 				w.sleep(time.Minute)
-				w.pause("web", "true")
+				w.pause("true")
 				w.sleep(time.Minute)
 				w.wantNotes(plan.ReasonPaused + " web")
 				c.do(w)
@@ -108,7 +109,7 @@ func TestAPausedWorkloadStaysAsItIs(t *testing.T) {
 				}
 				want(c.during)
 				w.wantPosts(0)
-				w.pause("web", "")
+				w.pause("")
 				w.sleep(2 * time.Second)
 				want(c.then)
 				w.wantForgotten("a/web/10.0.0.1")
@@ -123,7 +124,7 @@ func TestTheEndOfAPauseLetsGoOfWhatWasFound(t *testing.T) {
 		w.ours("a/web", "10.0.0.1", "10.0.0.2")
 		w.deploy("web", "a/web", "10.0.0.1")
 		w.deploy("api", "a/web", "10.0.0.3")
-		w.pause("web", "true")
+		w.pause("true")
 		w.run()
 		w.sleep(3 * time.Hour)
 		w.want("a/web*: 10.0.0.1* 10.0.0.2* 10.0.0.3*")
@@ -144,7 +145,7 @@ func TestAnAddressOfAPausedWorkloadIsNobodyElses(t *testing.T) {
 		w.deploy("web", "a/web", "10.0.0.1")
 		w.deploy("api", "b/api", "10.0.0.9")
 		w.sleep(time.Minute)
-		w.pause("web", "true")
+		w.pause("true")
 		w.sleep(time.Second)
 		w.wantNotes(plan.ReasonPaused + " web")
 		w.unpod("10.0.0.1")
@@ -158,11 +159,11 @@ func TestAnAddressOfAPausedWorkloadIsNobodyElses(t *testing.T) {
 		w.podNamed("api", "third", "10.0.0.2")
 		w.sleep(time.Second)
 		w.want("a/web*: 10.0.0.1*", "b/api*: 10.0.0.2* 10.0.0.9*")
-		w.pause("web", "false")
+		w.pause("false")
 		w.sleep(time.Second)
 		w.want("a/web*:", "b/api*: 10.0.0.1* 10.0.0.2* 10.0.0.9*")
 		w.forget()
-		w.pause("web", "true")
+		w.pause("true")
 		w.sleep(time.Second)
 		w.wantNotes(plan.ReasonPaused + " web")
 	})
@@ -172,10 +173,10 @@ func TestAnAddressOfAPausedWorkloadIsNobodyElses(t *testing.T) {
 func TestAPauseStopsWhatHasNotGoneOut(t *testing.T) {
 	bubble(t, options{}, func(w *world) {
 		w.deploy("web", "a/web", addrs(1200)...) // three requests
-		w.beforePost(func() { w.pause("web", "true") })
+		w.beforePost(func() { w.pause("true") })
 		w.sleep(time.Minute)
 		w.wantPosts(1)
-		w.pause("web", "")
+		w.pause("")
 		w.sleep(time.Minute)
 		if got := len(w.posts()); got != 3 {
 			t.Errorf("%d requests", got)

@@ -140,11 +140,7 @@ func (c *Controller) readDue(ctx context.Context, key aci.DN) error {
 	c.mu.Unlock()
 	slices.SortFunc(due, aci.L3Out.Compare)
 	var errs []error
-	for _, l := range due {
-		err := c.read(ctx, l)
-		if err == nil {
-			continue
-		}
+	for l, err := range c.readAll(ctx, due) {
 		c.mu.Lock()
 		if w := c.watches[l]; c.have.Complete(l) && w != nil && ctx.Err() == nil {
 			w.readAt = time.Now().Add(w.doubled())
@@ -160,12 +156,21 @@ func (c *Controller) readDue(ctx context.Context, key aci.DN) error {
 // read reads l whole and makes dirty all that is wanted or held there.
 func (c *Controller) read(ctx context.Context, l aci.L3Out) error {
 	c.mu.Lock()
+	if c.watches[l] == nil { // not any more
+		c.mu.Unlock()
+		return nil
+	}
 	c.have.Fold(aci.Update{Kind: aci.ReadBegin, Root: l.DN()})
 	c.mu.Unlock()
 	u, err := c.apic.Read(ctx, l)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.heed()
+	if c.watches[l] == nil { // not any more: what the read has begun is undone
+		c.have.Unread(l.DN())
+		c.apic.Forget(l.DN())
+		return nil
+	}
 	if err == nil && len(u.Objects) == 0 && !c.login.MayRead(l.DN()) {
 		err = fmt.Errorf("read %s: %w (%s)", l.DN(), errNotShown, domains(c.login))
 	}
@@ -185,7 +190,7 @@ func (c *Controller) read(ctx context.Context, l aci.L3Out) error {
 	if w == nil {
 		return nil
 	}
-	w.denied = false
+	w.denied, w.holds = false, false // what is in it tells that now
 	now := time.Now()
 	switch {
 	case !c.have.Exists(l):

@@ -146,6 +146,10 @@ func (c *Controller) stage(ctx context.Context, after *afterwards) ([]plan.Post,
 	var stage []plan.Post
 	for _, key := range keys {
 		c.mu.Lock()
+		if c.shutIn(key) {
+			c.mu.Unlock()
+			continue // Run would wait until it can read all of it
+		}
 		d := c.domain(key)
 		places := d.places
 		d.places = map[aci.Place]struct{}{}

@@ -173,7 +173,7 @@ func planned(p controller.Preview) []string {
 				line.WriteString(" " + k + "=" + v)
 			}
 		}
-		if ch.Mark {
+		if ch.Marks() {
 			line.WriteString(" mark")
 		}
 		out = append(out, line.String())

@@ -238,3 +238,25 @@ func TestAPodWhoseOwnerIsNotKnownKeepsItsAddress(t *testing.T) {
 		w.want("a/web*:")
 	})
 }
+
+// Somebody makes an EPG of ours anew while nobody hears of it: it is theirs, as it is over a restart.
+func TestAnEPGThatSomebodyMadeAnewWhileNobodyHeard(t *testing.T) {
+	for name, attrs := range map[string]string{"plain": "", "described": `,"descr":"by hand"`} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, options{}, func(w *world) {
+				w.deploy("web", "a/web", "10.0.0.1", "10.0.0.2")
+				w.sleep(time.Minute)
+				w.drop("")
+				w.remove(dn("a/web"))
+				w.hand(dn("a"), `{"l3extInstP":{"attributes":{"name":"web"`+attrs+`}}}`)
+				w.sim.ClearFaults()
+				w.sim.CloseSockets()
+				w.sleep(time.Minute)
+				w.want("a/web: 10.0.0.1* 10.0.0.2*")
+				w.undeploy("web", "10.0.0.1", "10.0.0.2")
+				w.sleep(time.Minute)
+				w.want("a/web:")
+			})
+		})
+	}
+}

@@ -20,7 +20,7 @@ func (c *Controller) relate(ctx context.Context, again bool) error {
 		return ctx.Err()
 	}
 	c.mu.Lock()
-	skip := len(c.watches) == 0 || !again && (c.have.Related() || c.unrelated)
+	skip := len(c.watches) == 0 || !again && c.related()
 	if !skip {
 		c.have.Fold(aci.Update{Kind: aci.ReadBegin, Root: aci.Universe})
 	}
@@ -46,11 +46,19 @@ func (c *Controller) relate(ctx context.Context, again bool) error {
 	}
 	c.unrelated = false
 	c.foldRelations(u)
+	if len(c.watches) == 0 { // by now
+		c.forgetRelations()
+		return nil
+	}
 	if !c.have.Related() {
 		return errors.New("read to which VRFs L3Outs belong: events were lost meanwhile")
 	}
 	return nil
 }
+
+// related reports whether it is known of all L3Outs to which VRF they belong, as far as the user is shown
+// it. Callers hold mu.
+func (c *Controller) related() bool { return c.have.Related() || c.unrelated }
 
 // foldRelations takes in a read, an event or a gap of the relations of L3Outs to VRFs. Callers hold mu.
 func (c *Controller) foldRelations(u aci.Update) {
@@ -65,6 +73,11 @@ func (c *Controller) foldRelations(u aci.Update) {
 		}
 		if !c.have.Related() && c.running {
 			c.queue.Add(c.have.Domain(l))
+		}
+	}
+	for _, l := range c.have.Unclear() {
+		if len(keys) > 0 {
+			c.follow(l) // until it is read, and is of no use
 		}
 	}
 	c.watchNeighbors(u)
@@ -91,7 +104,7 @@ func (c *Controller) watchNeighbors(u aci.Update) {
 // or was in it. Others are watched because they are in the VRF of one that is needed.
 func (c *Controller) needed(l aci.L3Out) bool {
 	w := c.watches[l]
-	return w != nil && w.holds || c.want.NamedIn(l) || c.recorded(l) || c.have.Marked(l)
+	return w != nil && w.holds && !c.have.Complete(l) || c.want.NamedIn(l) || c.recorded(l) || c.have.Marked(l)
 }
 
 // overlook answers the read of an L3Out that is not needed and cannot be read: it is tried again in
@@ -114,6 +127,16 @@ func (c *Controller) overlooked(l aci.L3Out) bool { return c.watches[l].denied &
 
 // shut reports whether nothing may be decided in a domain because of l, which is in it. Callers hold mu.
 func (c *Controller) shut(l aci.L3Out) bool { return !c.have.Complete(l) && !c.overlooked(l) }
+
+// shutIn reports whether nothing may be decided in a domain. Callers hold mu.
+func (c *Controller) shutIn(key aci.DN) bool {
+	for l := range c.watches {
+		if c.have.Domain(l) == key && c.shut(l) {
+			return true
+		}
+	}
+	return false
+}
 
 // forgetRelations ends the interest in them, when no L3Out is watched any more. Callers hold mu.
 func (c *Controller) forgetRelations() {

@@ -2,6 +2,9 @@ package controller_test
 
 import (
 	"fmt"
+	"net/http"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -288,4 +291,162 @@ func TestAnAddressIsHandedOver(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An L3Out leaves the VRF while others of it are read: nothing of it is kept, and what becomes of it later
+// is not taken for what it was.
+func TestAnL3OutThatLeavesWhileItsVRFIsRead(t *testing.T) {
+	vs := map[string]string{"a": "v", "b": "v", "c": "w", "d": "v", "z": "v"}
+	bubble(t, options{vrfs: vs, stopped: true}, func(w *world) {
+		w.deploy("other", "c/other")
+		w.fault(apicsim.Fault{Match: `GET .*/out-[abd]\.json.*page=0`, Times: -1, Delay: 5 * time.Second})
+		w.run()
+		w.sleep(time.Minute)
+		w.undeploy("other")
+		w.sleep(time.Minute)
+		w.forget()
+		w.deploy("web", "a/web", "10.0.0.1")
+		w.sleep(4 * time.Second)
+		w.remove(dn("z"))
+		w.sleep(4 * time.Second)
+		w.hand("uni/tn-T", `{"l3extOut":{"attributes":{"name":"z"},"children":[{"l3extRsEctx":{"attributes":{"tnFvCtxName":"w"}}}]}}`) // where nobody is
+		w.sleep(time.Minute)
+		w.sim.ClearFaults()
+		w.sleep(2 * time.Hour)
+		m := w.loop.Remembered()
+		if m["seen"] != m["watches"] {
+			t.Errorf("%d L3Outs are known, %d watched", m["seen"], m["watches"])
+		}
+		if n := w.sim.Stats().Subscriptions; n > m["watches"]+2 {
+			t.Errorf("%d subscriptions for %d watches", n, m["watches"])
+		}
+		// Its relation is told, and what is in it is not known any more.
+		w.sim.CloseSockets()
+		w.sleep(time.Minute)
+		w.set("z/theirs/10.0.0.2", classifies)
+		w.point("z", "v")
+		w.sleep(time.Minute)
+		w.pods("web", "10.0.0.2")
+		w.sleep(time.Minute)
+		if f := w.fabric(); strings.Contains(f, "10.0.0.2*") {
+			t.Errorf("barred, and written:\n%s", f)
+		}
+	})
+}
+
+// Two workers read an L3Out at the same time, because its VRF changes: no event between is lost.
+func TestTwoReadsOfAnL3OutAtATime(t *testing.T) {
+	vs := map[string]string{"a": "v", "c": "w", "z": "v"}
+	bubble(t, options{vrfs: vs, stopped: true}, func(w *world) {
+		w.deploy("web", "a/web", "10.0.0.1")
+		w.deploy("app", "c/app", "10.0.0.2")
+		w.run()
+		w.sleep(time.Minute)
+		var mu sync.Mutex
+		n := 0
+		read := make(chan struct{})
+		w.whenRead(func(r *http.Request) {
+			if !strings.Contains(r.URL.Path, "out-z.json") || !strings.Contains(r.URL.RawQuery, "page=0") {
+				return
+			}
+			mu.Lock()
+			n++
+			mine := n
+			mu.Unlock()
+			switch mine {
+			case 1:
+				w.remove(dn("z"))
+				w.hand("uni/tn-T", `{"l3extOut":{"attributes":{"name":"z"},"children":[{"l3extRsEctx":{"attributes":{"tnFvCtxName":"w"}}}]}}`)
+				time.Sleep(4 * time.Second)
+				close(read)
+			case 2:
+				time.Sleep(6 * time.Second)
+			}
+		})
+		<-read
+		w.sleep(time.Second)
+		w.set("z/theirs/10.0.0.5", classifies) // is told
+		w.sleep(10 * time.Second)
+		w.pods("app", "10.0.0.5")
+		w.sleep(10 * time.Second)
+		w.want("a/web*: 10.0.0.1*", "c/app*: 10.0.0.2*", "z/theirs: 10.0.0.5")
+	})
+}
+
+// Relations of L3Outs that are of no use may change all the time: nobody waits for that.
+func TestRelationsOfOthersThatChange(t *testing.T) {
+	bubble(t, options{}, func(w *world) {
+		w.hand("uni", tenantU)
+		w.hand("uni/tn-U", `{"fvCtx":{"attributes":{"name":"x"}}}`)
+		w.deploy("web", "a/web", "10.0.0.1")
+		w.sleep(time.Minute)
+		w.fault(apicsim.Fault{Match: `GET /api/class/l3extRsEctx`, Times: -1, Delay: 500 * time.Millisecond})
+		w.forget()
+		late := time.Duration(0)
+		began := time.Now()
+		for i := range 250 {
+			w.hand("uni/tn-U/out-u", fmt.Sprintf(`{"l3extRsEctx":{"attributes":{"tnFvCtxName":%q}}}`, []string{"v", "x"}[i%2]))
+			if i == 50 {
+				w.pods("web", "10.0.0.2")
+				began = time.Now()
+			}
+			w.sleep(400 * time.Millisecond)
+			if i > 50 && late == 0 && strings.Contains(w.fabric(), "10.0.0.2*") {
+				late = time.Since(began)
+			}
+		}
+		if late == 0 || late > 5*time.Second {
+			t.Errorf("10.0.0.2 came after %v", late)
+		}
+	})
+}
+
+// What was left of ours in an L3Out is gone: it is no reason any more to wait for that L3Out.
+func TestAnL3OutInWhichSomethingOfOursWas(t *testing.T) {
+	bubble(t, options{stopped: true}, func(w *world) {
+		w.ours("b/old")
+		w.deploy("web", "a/web", "10.0.0.1")
+		w.run()
+		w.sleep(time.Minute)
+		w.want("a/web*: 10.0.0.1*")
+		w.fault(apicsim.Fault{Match: "GET /api/mo/uni/tn-T/out-b", Times: -1, Status: 403, Code: "403", Text: "Forbidden"})
+		w.sleep(resynced)
+		w.pods("web", "10.0.0.2")
+		w.sleep(resynced)
+		w.want("a/web*: 10.0.0.1* 10.0.0.2*")
+	})
+}
+
+// An L3Out that was refused, and of which an event tells something, is read again.
+func TestAnOverlookedL3OutThatShowsSomething(t *testing.T) {
+	bubble(t, options{vrfs: three, stopped: true}, func(w *world) {
+		w.fault(apicsim.Fault{Match: `GET .*/out-d\.json.*page=0`, Times: -1, Status: 403, Code: "403", Text: "Forbidden"})
+		w.deploy("web", "a/web", "10.0.0.1")
+		w.run()
+		w.sleep(time.Minute)
+		w.sim.ClearFaults()
+		w.set("d/theirs/10.0.0.2", classifies)
+		w.sleep(20 * time.Second)
+		w.pods("web", "10.0.0.2")
+		w.sleep(10 * time.Second)
+		w.want("a/web*: 10.0.0.1*", "d/theirs: 10.0.0.2")
+	})
+}
+
+// A plan plans nothing where a run would not write.
+func TestAPlanWhereTheVRFIsShut(t *testing.T) {
+	bubble(t, options{vrfs: three, stopped: true}, func(w *world) {
+		w.fault(apicsim.Fault{Match: "GET /api/mo/uni/tn-T/out-b", Times: -1, Status: 403, Code: "403", Text: "Forbidden"})
+		w.deploy("web", "a/web", "10.0.0.1")
+		w.deploy("app", "b/app", "10.0.0.2")
+		p, err := w.preview()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.run()
+		w.sleep(time.Minute)
+		if n := len(w.posts()); (n > 0) != (len(p.Changes) > 0) {
+			t.Errorf("planned %v, and a run made %d POSTs", p.Changes, n)
+		}
+	})
 }

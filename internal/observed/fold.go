@@ -49,7 +49,10 @@ func (s *State) Fold(u aci.Update) []aci.Place {
 			r.gap = r.gap || root.Within(u.Root)
 		}
 	case aci.ReadBegin:
-		s.reading[u.Root] = &reading{}
+		if s.reading[u.Root] == nil {
+			s.reading[u.Root] = &reading{}
+		}
+		s.reading[u.Root].reads++
 	case aci.FullRead:
 		s.install(u, &t)
 	}
@@ -195,7 +198,7 @@ func (g *ExtEPG) configured(attrs map[string]string) bool {
 func (s *State) gone(e aci.ExtEPG, g *epg, t *touched) {
 	t.all(e, g)
 	if g.exists && !g.Revived {
-		g.last = s.was(g, e.DN())
+		g.last = s.was(g, e.DN(), len(g.vanished) > 0)
 	}
 	s.clear(e, g)
 	if o := s.l3outs[e.L3Out]; g.exists && o.paused[e.DN()] {
@@ -208,14 +211,14 @@ func (s *State) gone(e aci.ExtEPG, g *epg, t *touched) {
 }
 
 // was says what g is to be remembered as. One that is known as ours and lost its mark is that
-// while something else still tells so.
-func (s *State) was(g *epg, d aci.DN) Last {
+// while something else still tells so; missed: subnets of ours went from it.
+func (s *State) was(g *epg, d aci.DN, missed bool) Last {
 	switch by := aci.MarkedBy(g.Mark.Value, d); {
 	case s.ours(g.Mark, d):
 		return Ours
 	case by != "":
 		return Other
-	case g.recorded && (g.Annotation == s.owner.Annotation() || len(g.vanished) > 0 || s.holdsOurs(g)):
+	case g.recorded && (g.Annotation == s.owner.Annotation() || missed || s.holdsOurs(g)):
 		return Ours
 	}
 	return Foreign

@@ -13,8 +13,7 @@ import (
 // install replaces what is known at and below the root of a full read by what it brought, and
 // folds over it the events that came since it began.
 func (s *State) install(u aci.Update, t *touched) {
-	r := s.reading[u.Root]
-	delete(s.reading, u.Root)
+	r := s.endRead(u.Root)
 	l, ok := aci.L3OutOf(u.Root)
 	if !ok && u.Root != aci.Topology {
 		return
@@ -173,6 +172,7 @@ func (s *State) installEPG(e aci.ExtEPG, now *epg, t *touched) {
 		s.change(e)
 	}
 	revived := was.Revived && was.exists && now.Mark.Value == ""
+	missed := len(was.vanished) > 0 // before: what this read misses can have gone with the EPG itself
 	was.ExtEPG, was.exists, was.doubted, was.contracts = now.ExtEPG, true, false, now.contracts
 	was.Revived = revived
 	was.recorded = was.recorded || s.ours(now.Mark, e.DN())
@@ -195,7 +195,7 @@ func (s *State) installEPG(e aci.ExtEPG, now *epg, t *touched) {
 		s.addSubnet(e, was, ip, n)
 	}
 	if !revived {
-		was.last = s.was(was, e.DN())
+		was.last = s.was(was, e.DN(), missed)
 		// What is somebody else's now stays that when aci-sync puts subnets into it.
 		was.recorded = was.last == Ours
 	}

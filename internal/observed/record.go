@@ -54,7 +54,7 @@ func (s *State) Standing(e aci.ExtEPG) (last Last, by aci.Owner, known bool) {
 	case !g.Mark.Read && g.Mark.Value == "" && aci.AnnotatedBy(g.Annotation) != "":
 		return Never, "", false
 	}
-	return s.was(g, e.DN()), aci.MarkedBy(g.Mark.Value, e.DN()), true
+	return s.was(g, e.DN(), len(g.vanished) > 0), aci.MarkedBy(g.Mark.Value, e.DN()), true
 }
 
 // Hold notes whether e is paused although no tag says so, whether e exists or not, and returns the

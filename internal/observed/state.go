@@ -94,8 +94,10 @@ type epg struct {
 	vanished  map[netip.Prefix]struct{}
 }
 
-// reading is a full read that is under way, with the events since it began.
+// reading is a full read that is under way, with the events since it began; or several of the same root,
+// with the events since the first one began: what they tell is as true of the others.
 type reading struct {
+	reads  int
 	events []event
 	gap    bool
 }
@@ -134,9 +136,16 @@ func (s *State) Exists(l aci.L3Out) bool {
 // that was not read whole the relations of the fabric tell it.
 func (s *State) VRF(l aci.L3Out) (aci.VRF, bool) {
 	o := s.l3outs[l]
-	if o == nil || !o.complete && o.vrf == (aci.VRF{}) {
-		v, ok := s.relations.vrfs[l]
-		return v, ok
+	if v, ok := s.relations.vrfs[l]; ok && (o == nil || !o.complete) {
+		return v, true
+	}
+	return o.belongs()
+}
+
+// belongs is the VRF that was read or told last.
+func (o *l3out) belongs() (aci.VRF, bool) {
+	if o == nil {
+		return aci.VRF{}, false
 	}
 	return o.vrf, o.vrf != aci.VRF{}
 }
@@ -351,7 +360,9 @@ func (s *State) Forget(l aci.L3Out) {
 		}
 		delete(s.l3outs, l)
 	}
-	delete(s.reading, l.DN())
+	if r := s.reading[l.DN()]; r != nil {
+		r.gap = true // it does not end well
+	}
 	s.forgetFaults(s.faults, l.DN())
 }
 
@@ -361,7 +372,19 @@ func (s *State) Unread(root aci.DN) {
 	if root == aci.Universe {
 		s.relations.unread()
 	}
-	delete(s.reading, root)
+	s.endRead(root)
+}
+
+// endRead returns what was kept for a read of root, nil for nothing, and forgets it with the last one.
+func (s *State) endRead(root aci.DN) *reading {
+	r := s.reading[root]
+	if r == nil {
+		return nil
+	}
+	if r.reads--; r.reads == 0 {
+		delete(s.reading, root)
+	}
+	return r
 }
 
 // Release forgets what an absent EPG was, once no workload names it.

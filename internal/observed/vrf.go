@@ -11,6 +11,7 @@ import (
 type relations struct {
 	complete bool
 	vrfs     map[aci.L3Out]aci.VRF // without those that resolve to none
+	unclear  []aci.L3Out           // those of which an event does not tell to which they belong now
 
 	reading bool // a full read is under way; the fields below are of it
 	gap     bool
@@ -31,6 +32,14 @@ func (s *State) L3OutsIn(v aci.VRF) []aci.L3Out {
 	}
 	slices.SortFunc(out, aci.L3Out.Compare)
 	return out
+}
+
+// Unclear returns the L3Outs of which events did not tell to which VRF they belong now, since the last
+// call: they are to be read.
+func (s *State) Unclear() []aci.L3Out {
+	unclear := s.relations.unclear
+	s.relations.unclear = nil
+	return unclear
 }
 
 // relate takes in an update of all l3extRsEctx.
@@ -66,7 +75,9 @@ func (r *relations) apply(m aci.MO) {
 	}
 	v, told := target(m)
 	if !told {
-		r.complete = r.complete && !moved(m)
+		if moved(m) {
+			r.unclear = append(r.unclear, l)
+		}
 		return
 	}
 	r.set(l, v)

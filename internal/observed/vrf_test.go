@@ -22,7 +22,7 @@ func allOf(objects ...aci.MO) aci.Update {
 	return aci.Update{Kind: aci.FullRead, Root: aci.Universe, Objects: objects}
 }
 
-// in lists the L3Outs of T/V and T/W, and says whether that is all.
+// in lists the L3Outs of T/V and T/W, and says whether that is all, and of which ones it is not clear.
 func (s *State) in() string {
 	names := func(vrf string) (out []string) {
 		for _, l := range s.L3OutsIn(aci.VRF{Tenant: "T", Name: vrf}) {
@@ -30,7 +30,11 @@ func (s *State) in() string {
 		}
 		return out
 	}
-	return fmt.Sprint(names("V"), names("W"), s.Related())
+	text := fmt.Sprint(names("V"), names("W"), s.Related())
+	for _, l := range s.Unclear() {
+		text += " unclear " + l.Name
+	}
+	return text
 }
 
 func TestState_knows_the_VRFs_of_L3Outs_that_it_did_not_read(t *testing.T) {
@@ -53,7 +57,7 @@ func TestState_knows_the_VRFs_of_L3Outs_that_it_did_not_read(t *testing.T) {
 		"one goes":           {[]aci.Update{full, event(deleted(rsectx("A")))}, "[B] [C] true"},
 		"one moves":          {[]aci.Update{full, event(modified(formed("A", "W")))}, "[B] [A C] true"},
 		"its VRF goes":       {[]aci.Update{full, event(modified(rsectx("A", "tDn", "uni/tn-T/ctx-V", "state", "missing-target")))}, "[B] [C] true"},
-		"one moves, somehow": {[]aci.Update{full, event(modified(rsectx("A", "tnFvCtxName", "W")))}, "[A B] [C] false"},
+		"one moves, somehow": {[]aci.Update{full, event(modified(rsectx("A", "tnFvCtxName", "W")))}, "[A B] [C] true unclear A"},
 		"one is described":   {[]aci.Update{full, event(modified(rsectx("A", "annotation", "x")))}, "[A B] [C] true"},
 		"events are lost":    {[]aci.Update{full, gap}, "[A B] [C] false"},
 		"and it is read":     {[]aci.Update{full, gap, begin, full}, "[A B] [C] true"},
@@ -63,7 +67,8 @@ func TestState_knows_the_VRFs_of_L3Outs_that_it_did_not_read(t *testing.T) {
 		},
 		"one that was read moves": {
 			[]aci.Update{
-				full, {Kind: aci.FullRead, Root: unread.DN(), Objects: []aci.MO{mo(aci.ClassL3Out, unread.DN()), formed("A", "V")}},
+				full,
+				{Kind: aci.FullRead, Root: unread.DN(), Objects: []aci.MO{mo(aci.ClassL3Out, unread.DN()), formed("A", "V")}},
 				{Kind: aci.Event, Root: unread.DN(), Objects: []aci.MO{modified(formed("A", "W"))}},
 			}, "[B] [A C] true",
 		},

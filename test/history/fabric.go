@@ -63,6 +63,8 @@ func length(ip string) string {
 type place struct{ path, dn string }
 
 // places are all of them, sorted, and pathOf their paths by DN: there are few, and they are looked up all the time.
+//
+//nolint:gochecknoglobals // immutable
 var places, pathOf = allPlaces()
 
 func allPlaces() ([]place, map[string]string) {

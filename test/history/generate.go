@@ -288,9 +288,18 @@ func (g *generator) toProcess() {
 		g.add(step("start"))
 		return
 	}
-	switch g.IntN(12) {
-	case 0, 1:
+	switch g.IntN(13) {
+	case 0:
 		g.add(step("stop"))
+		g.add(step("start"))
+	case 1, 12: // what has addresses changes while it is down
+		g.add(step("stop"))
+		if len(g.mind.claims) > 0 {
+			w := pick(g, g.mind.claims...).Workload
+			name := w.Namespace + "/" + w.Name
+			g.add(pick(g, step("delete", name), step("delete", name), step("target", name, "invalid"), step("ignore", name, "yes")))
+		}
+		g.inCluster()
 		g.add(step("start"))
 	case 2, 3:
 		g.down = true

@@ -23,10 +23,11 @@ import (
 var (
 	seed   = flag.Uint64("seed", 0, "play the history of this seed only, and show all of it; with TestHistories")
 	script = flag.String("script", "", "play the history in this file only, and show all of it; with TestScripts")
-	budget = flag.Duration("budget", 20*time.Second, "how long to play random histories")
-	fixed  = flag.Uint64("fixed", 200, "how many seeds are always the same; after them come fresh ones, as long as there is time")
-	most   = flag.Uint64("most", 0, "how many histories to play at most; 0 is as many as there is time for")
-	asIs   = flag.Bool("as-is", false, "end with the first history that fails, and do not shrink it; for test/mutants")
+	budget = flag.Duration("budget", map[bool]time.Duration{true: 8 * time.Second, false: 20 * time.Second}[raceDetector],
+		"how long to play random histories")
+	fixed = flag.Uint64("fixed", 200, "how many seeds are always the same; after them come fresh ones, as long as there is time")
+	most  = flag.Uint64("most", 0, "how many histories to play at most; 0 is as many as there is time for")
+	asIs  = flag.Bool("as-is", false, "end with the first history that fails, and do not shrink it; for test/mutants")
 )
 
 // TestHistories plays random histories. One that fails is printed with its seed, and shrunk.

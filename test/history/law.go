@@ -71,10 +71,6 @@ func (t Transaction) made(dn string) string {
 		return "it is not below an external EPG"
 	case derived[class(t.After[dn])]:
 		return ""
-	case dn == b && !t.After.ours(dn) && t.Modified && t.Fresh(path):
-		// A subnet that somebody deleted while it was put right. What a write of ours then makes is nobody's.
-		// Open: an APIC on which this is so is not known, and SPEC.md speaks of external EPGs only.
-		return ""
 	case dn == b && !t.After.ours(dn):
 		if t.Modified && epgOf(path) == path {
 			return ""

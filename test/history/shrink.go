@@ -19,8 +19,9 @@ func Shrink(h History, fails func(History) bool) History {
 				}
 			}
 		}
-		for i := len(h.With) - 1; i >= 0; i-- {
-			if less := (History{slices.Delete(slices.Clone(h.With), i, i+1), h.Steps}); fails(less) {
+		for _, word := range h.With {
+			with := slices.DeleteFunc(slices.Clone(h.With), func(s string) bool { return s == word })
+			if less := (History{with, h.Steps}); fails(less) {
 				h, again = less, true
 			}
 		}

@@ -730,8 +730,7 @@ func (w *world) finish() {
 	w.inform(r.loop)
 	preview, err := r.loop.Plan(w.t.Context())
 	logout()
-	<-closed
-	if err != nil {
+	if err := errors.Join(err, <-closed); err != nil {
 		w.complain("plan: " + err.Error())
 	}
 	for _, c := range preview.Changes {

@@ -1,7 +1,11 @@
 package stories_test
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -40,6 +44,9 @@ import (
 //	apic sockets | sessions      close all
 //	apic version VERSION         another release, as after an upgrade: all sessions end
 //	apic rights all|TENANT...    what aci-sync may read and write, from its next login on, which comes now
+//	apic password PASSWORD       of aci-sync's user from now on; sessions stay
+//	apic certificate FILE        of aci-sync's user from now on, alone and without a password; its new key goes into FILE
+//	apic locked                  too many refused logins locked aci-sync's user
 //	apic wire up|refuse|hang     the network
 //	apic attempts COUNT          connections since then
 //	apic hold REGEXP             keep aci-sync's requests waiting from now on
@@ -54,7 +61,7 @@ func apicVerb(s *story, ts *testscript.TestScript, args []string) error {
 	need := map[string]int{
 		"post": 2, "delete": 1, "exists": 1, "is": 2, "tag": 3, "dump": 2, "fault": 1, "drop": 2, "wire": 1,
 		"attempts": 1, "hold": 1, "held": 1, "stats": 2, "owned": 3, "deleteall": 2, "version": 1, "rights": 1,
-		"orchestrate": 1, "seed": 1, "snapshot": 1, "rollback": 1,
+		"password": 1, "certificate": 1, "orchestrate": 1, "seed": 1, "snapshot": 1, "rollback": 1,
 	}
 	if len(args) < need[do] {
 		return fmt.Errorf("apic %s takes %d arguments", do, need[do])
@@ -70,6 +77,16 @@ func apicVerb(s *story, ts *testscript.TestScript, args []string) error {
 		return s.netops.remove(s.ctx, args[0])
 	case "seed":
 		return s.sim.Seed([]byte(expand(ts, args[0])))
+	case "password":
+		s.sim.SetUser(apicsim.User{Name: ourUser, Password: args[0]})
+		return nil
+	case "certificate":
+		return s.newCertificate(ts.MkAbs(args[0]))
+	case "locked":
+		if !s.sim.Locked(ourUser) {
+			return errors.New("aci-sync's user is not locked")
+		}
+		return nil
 	case "reload":
 		s.sim.ReloadLeafs()
 		return nil
@@ -135,6 +152,23 @@ func apicVerb(s *story, ts *testscript.TestScript, args []string) error {
 	}
 	return s.trouble(ts, do, args)
 }
+
+// newCertificate gives our user a certificate in place of all that he had, and keeps its key.
+func (s *story) newCertificate(file string) error {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	s.sim.SetUser(apicsim.User{Name: ourUser, Certificates: map[string]*rsa.PublicKey{certName: &key.PublicKey}})
+	return os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
+}
+
+// certName is the name of the certificate of our user.
+const certName = "aci-sync.crt"
 
 // trouble makes things go wrong.
 func (s *story) trouble(ts *testscript.TestScript, do string, args []string) error {

@@ -171,8 +171,14 @@ func acisyncVerb(s *story, ts *testscript.TestScript, args []string) error {
 	case "log":
 		return p.logged(args)
 	case "ready", "alive":
-		_, err := fetch(s.ctx, "http://"+p.probe+map[string]string{"ready": "/readyz", "alive": "/healthz"}[do])
-		return err
+		text, err := fetch(s.ctx, "http://"+p.probe+map[string]string{"ready": "/readyz", "alive": "/healthz"}[do])
+		if err != nil || len(args) == 0 {
+			return err
+		}
+		if ok, err := regexp.MatchString(args[0], text); err != nil || !ok {
+			return errors.Join(err, fmt.Errorf("it says %q", text))
+		}
+		return nil
 	case "metrics":
 		return p.measured(s.ctx, args)
 	case "memory":

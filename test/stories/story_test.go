@@ -159,6 +159,7 @@ func (s *story) startAPIC(modifyCreates bool) error {
 			apicsim.User{Name: otherUser, Certificates: map[string]*rsa.PublicKey{"story": &shared.key.PublicKey}},
 		),
 		ModifyCreates: modifyCreates,
+		LockAfter:     5,
 		Leafs:         []int{101, 102},
 	})
 	s.t.Cleanup(s.sim.Close)
