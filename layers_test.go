@@ -235,6 +235,10 @@ var layers = []layer{
 		},
 	},
 	{
+		pkg: "test/mutants",
+		why: "whether the tests bite: it patches copies of the source and builds and runs tests on them, and imports none of it",
+	},
+	{
 		pkg:    "test/...",
 		why:    "the whole, seen from outside: stories, demo, simulation",
 		ours:   everything,

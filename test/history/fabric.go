@@ -10,7 +10,7 @@ import (
 )
 
 // The fabric of every history. L3Outs a and b, and x, which no workload names, share VRF v; d and e, of
-// two tenants, a VRF of tenant common.
+// two tenants, a VRF of tenant common. Both tenants have a VRF v.
 var l3outs = []struct{ name, tenant, vrf string }{
 	{"a", "T", "v"}, {"b", "T", "v"}, {"c", "T", "w"}, {"d", "T", "cv"}, {"x", "T", "v"}, {"e", "U", "cv"},
 }
@@ -262,6 +262,8 @@ func makeTenant(t string) []Edit {
 	edits := []Edit{set("uni/tn-"+t, "fvTenant"), set("uni/tn-"+t+"/brc-k", "vzBrCP")}
 	if t == "T" {
 		edits = append(edits, set("uni/tn-T/ctx-v", "fvCtx"), set("uni/tn-T/ctx-w", "fvCtx"))
+	} else {
+		edits = append(edits, set("uni/tn-U/ctx-v", "fvCtx")) // of the same name, and another one
 	}
 	for _, l := range l3outs {
 		if l.tenant == t {

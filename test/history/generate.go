@@ -258,7 +258,7 @@ func (g *generator) onFabric() {
 		g.away = append(g.away, gone)
 		g.add(step("remove", gone))
 	case n < 34:
-		g.add(step("vrf", pick(g, "a", "b", "c", "d", "x"), pick(g, "v", "w", "v", "w", "cv", "-")))
+		g.add(step("vrf", pick(g, "a", "b", "c", "d", "e", "x"), pick(g, "v", "w", "v", "w", "cv", "-")))
 	case n < 36 && len(g.mind.claims) > 0: // what is paused is changed
 		c := pick(g, g.mind.claims...)
 		g.add(step("settle"))

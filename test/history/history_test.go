@@ -25,10 +25,10 @@ var (
 	script = flag.String("script", "", "play the history in this file only, and show all of it; with TestScripts")
 	budget = flag.Duration("budget", map[bool]time.Duration{true: 8 * time.Second, false: 20 * time.Second}[raceDetector],
 		"how long to play random histories")
+	fixed = flag.Uint64("fixed", 200, "how many seeds are always the same; after them come fresh ones, as long as there is time")
+	most  = flag.Uint64("most", 0, "how many histories to play at most; 0 is as many as there is time for")
+	asIs  = flag.Bool("as-is", false, "end with the first history that fails, and do not shrink it; for test/mutants")
 )
-
-// fixed is how many seeds are always played. After them come fresh ones, as long as there is time.
-const fixed = 200
 
 // TestHistories plays random histories. One that fails is printed with its seed, and shrunk.
 func TestHistories(t *testing.T) {
@@ -50,15 +50,18 @@ func TestHistories(t *testing.T) {
 		steps     int
 		simulated time.Duration
 	)
-	t.Logf("seeds 1 to %d, then from %d on", fixed, fresh)
+	t.Logf("seeds 1 to %d, then from %d on", *fixed, fresh)
 	t.Run("workers", func(t *testing.T) {
 		for range runtime.GOMAXPROCS(0) {
 			t.Run("", func(t *testing.T) {
 				t.Parallel()
-				for failures.Load() < maxFailures && time.Since(began) < *budget {
+				for failures.Load() < enough() && time.Since(began) < *budget {
 					n := next.Add(1)
-					if n > fixed {
-						n = fresh + n - fixed
+					if *most > 0 && n > *most {
+						return
+					}
+					if n > *fixed {
+						n = fresh + n - *fixed
 					}
 					h := history.Generate(n, history.Limits{})
 					bad, w := play(t, h)
@@ -81,6 +84,13 @@ func TestHistories(t *testing.T) {
 // maxFailures is how many histories may fail before it is enough.
 const maxFailures = 4
 
+func enough() int32 {
+	if *asIs {
+		return 1
+	}
+	return maxFailures
+}
+
 // report shrinks a history that fails, and prints what is left of it.
 func report(t *testing.T, h history.History, name string) {
 	t.Helper()
@@ -88,6 +98,18 @@ func report(t *testing.T, h history.History, name string) {
 	if len(bad) == 0 {
 		return
 	}
+	if !*asIs {
+		h, bad, w = shrink(t, h, bad, w)
+	}
+	t.Errorf("%s fails. Play it again with: go test ./test/history -run TestScripts -script FILE\n\n%s\n%s", name, h, strings.Join(bad, "\n"))
+	if *script != "" {
+		t.Logf("log:\n%s\nfabric:\n%s", w.log.String(), w.dump)
+	}
+}
+
+// shrink returns a short history that fails, of one that does, with what was wrong and where.
+func shrink(t *testing.T, h history.History, bad []string, w *world) (history.History, []string, *world) {
+	t.Helper()
 	deadline := time.Now().Add(time.Minute)
 	small := history.Shrink(h, func(h history.History) bool {
 		if time.Now().After(deadline) {
@@ -97,12 +119,9 @@ func report(t *testing.T, h history.History, name string) {
 		return len(bad) > 0
 	})
 	if b, v := play(t, small); len(b) > 0 {
-		h, bad, w = small, b, v
+		return small, b, v
 	}
-	t.Errorf("%s fails. Play it again with: go test ./test/history -run TestScripts -script FILE\n\n%s\n%s", name, h, strings.Join(bad, "\n"))
-	if *script != "" {
-		t.Logf("log:\n%s\nfabric:\n%s", w.log.String(), w.dump)
-	}
+	return h, bad, w
 }
 
 // TestScripts plays the histories in testdata: those that once failed, and a few that everybody expects to hold.

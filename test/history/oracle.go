@@ -421,6 +421,8 @@ func (s *Settled) checkEPG(e string) string {
 		return "its pause outlives it"
 	case !n.running && there:
 		return "no workload that runs names it"
+	case s.foreignGone(e) && s.Last.has(dn) && there:
+		return "it was somebody else's, who deleted it" // whatever people did in between, for no time passed
 	case !n.running, !s.writable(e), s.unsure(e):
 	case s.foreignGone(e):
 		if there {
