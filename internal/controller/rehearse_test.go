@@ -173,7 +173,7 @@ func planned(p controller.Preview) []string {
 				line.WriteString(" " + k + "=" + v)
 			}
 		}
-		if ch.Marks() {
+		if ch.Mark {
 			line.WriteString(" mark")
 		}
 		out = append(out, line.String())

@@ -207,7 +207,7 @@ func Body(owner aci.Owner, e aci.ExtEPG, changes []Change) aci.MO {
 		}
 		maps.Copy(mo.Attrs, c.Attrs)
 		mo.Attrs["status"] = c.Status()
-		if c.Marks() {
+		if c.Mark {
 			tag := aci.MO{Class: aci.ClassTagAnnotation, Attrs: map[string]string{
 				"key": aci.OwnerKey, "value": owner.Mark(c.DN),
 			}}
@@ -219,10 +219,6 @@ func Body(owner aci.Owner, e aci.ExtEPG, changes []Change) aci.MO {
 	}
 	return epg
 }
-
-// Marks reports whether the mark is written. It rides along where a subnet is put right: if somebody
-// deleted it a moment ago, and the APIC makes it anew for that, what it makes is known as ours.
-func (c Change) Marks() bool { return c.Mark || c.Action == Update && c.Place.Prefix.IsValid() }
 
 // Status is the status attribute that carries out the change.
 func (c Change) Status() string {

@@ -15,7 +15,7 @@ type Transaction struct {
 	// Stripped reports whether a person took the mark off an object, and nothing announced that. Only the mark
 	// of what somebody is known to have touched is read anew before it is deleted or changed.
 	Stripped func(path string) bool
-	// Recorded reports whether the cluster remembers that an external EPG is ours.
+	// Recorded reports whether the cluster remembers that an external EPG is ours, or this aci-sync made it.
 	Recorded func(epg string) bool
 	// Modified: a POST that modifies what is absent makes it, on this APIC.
 	Modified bool
@@ -70,6 +70,9 @@ func (t Transaction) made(dn string) string {
 	case b == "":
 		return "it is not below an external EPG"
 	case derived[class(t.After[dn])]:
+		return ""
+	case dn == b && !t.After.ours(dn) && t.Modified && t.Fresh(path):
+		// A subnet that somebody deleted while it was put right: see decision 2.
 		return ""
 	case dn == b && !t.After.ours(dn):
 		if t.Modified && epgOf(path) == path {
@@ -126,6 +129,9 @@ func (t Transaction) changed(dn string) string {
 			}
 		}
 	}
+	if t.Fresh(Path(dn)) {
+		return "" // a flag that came while the POST was on its way goes with it: the APIC merges objects, not flags
+	}
 	for flag := range strings.SplitSeq(was["scope"], ",") {
 		if is["scope"] != "" && !strings.Contains(is["scope"], flag) || is["scope"] == "" && flag != "" && flag != "import-security" {
 			return "it loses the flag " + flag
@@ -139,7 +145,7 @@ func (t Transaction) deleted(dn string) string {
 	epg := epgOf(Path(b))
 	whole := epg != "" && !t.After.has(DN(epg))
 	switch {
-	case whole && t.Before.ours(DN(epg)) && (t.Fresh(Path(b)) || t.Fresh(epg)):
+	case whole && (t.Before.ours(DN(epg)) || t.Stripped(epg)) && (t.Fresh(Path(b)) || t.Fresh(epg)):
 		return "" // put there while the POST was on its way, after the EPG was read
 	case b == "":
 		if strings.Contains(dn, "/rtfvCons-") {

@@ -94,7 +94,20 @@ type run struct {
 	dead   bool
 	begun  bool // it said that it is in control
 	conns  []net.Conn
-	flying map[string]int // VRF -> POSTs being answered
+	flying map[string]int  // VRF -> POSTs being answered
+	made   map[string]bool // external EPGs that it made
+}
+
+// note keeps account of the external EPGs that a POST of r made. The lock of the fabric is held.
+func (r *run) note(before, after history.Fabric) {
+	for dn := range after {
+		if p := history.Path(dn); strings.Count(p, "/") == 1 && before[dn] == "" {
+			if r.made == nil {
+				r.made = map[string]bool{}
+			}
+			r.made[p] = true
+		}
+	}
 }
 
 // clock is the time since the bubble began.
@@ -203,10 +216,11 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 				w.mu.Lock()
 				defer w.mu.Unlock()
 				rec := w.records[extEPG(epg)]
-				return rec.Managed != nil && *rec.Managed
+				return rec.Managed != nil && *rec.Managed || from.made[epg]
 			},
 		}
 		bad := t.Written()
+		from.note(before, t.After)
 		if n := w.sim.Stats().ConflictsSeen - seen; n > 0 && onlyCreates(body) && !slices.ContainsFunc(history.Paths(), w.fresh) {
 			bad = append(bad, fmt.Sprintf("F0467, %d times", n))
 		}
@@ -226,7 +240,7 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 // onlyCreates reports whether a body puts no flag back on what was there: that may bring back a conflict that
 // began beside it.
 func onlyCreates(body []byte) bool {
-	return bytes.Count(body, []byte(`"scope"`)) == bytes.Count(body, []byte(`"tagAnnotation"`)) // new subnets have both
+	return bytes.Count(body, []byte(`"status":"modified"`)) <= 1 // that of the external EPG around them
 }
 
 // discard is an answer that nobody gets.
