@@ -29,6 +29,7 @@ type Client struct {
 	log      *slog.Logger
 	gate     *gated
 	http     *http.Client // by way of the gate
+	prober   *http.Client // each request on a connection of its own; never writes
 
 	requests *rate.Limiter // all requests
 	authRate *rate.Limiter // aaaLogin and aaaRefresh, which the APIC throttles on their own
@@ -49,6 +50,8 @@ type Client struct {
 	backoff  loginBackoff
 	member   int  // index of the member that is spoken to
 	suspect  bool // that member failed last
+	health   health
+	probe    *probe // the newest question whether a member hangs
 	socket   *socket
 	sockErr  error                    // why there is no socket, once an attempt failed
 	subs     map[aci.DN]*subscription // by the root of their updates
@@ -80,6 +83,7 @@ func New(members []*url.URL, username string, o Options) (*Client, error) {
 		log:      cmp.Or(o.Logger, slog.New(slog.DiscardHandler)),
 		gate:     gate,
 		http:     &http.Client{Transport: gate, CheckRedirect: noRedirect},
+		prober:   &http.Client{Transport: transport(o), CheckRedirect: noRedirect},
 		requests: rate.NewLimiter(rate.Limit(o.Rate), max(1, int(2*o.Rate))),
 		authRate: rate.NewLimiter(1, 2),
 		updates:  make(chan aci.Update),

@@ -354,14 +354,8 @@ func (c *Client) useless(refused error) error {
 	return err
 }
 
-// judge takes note of how member answered a request: status 0 is not at all. A member that
-// failed last is not asked for the next login.
-func (c *Client) judge(member *url.URL, s *session, status int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if member == c.members[c.member] {
-		c.suspect = status == 0 || status >= 500
-	}
+// judgeSession takes note of how the APIC answered a request of s: status 0 is not at all. c.mu is held.
+func (c *Client) judgeSession(s *session, status int) {
 	if s == nil || s != c.session || status == 0 || status == http.StatusForbidden || c.backoff.useless == 0 {
 		return
 	}

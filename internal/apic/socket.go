@@ -119,7 +119,7 @@ func (c *Client) dialSocket(ctx context.Context, s *session) (*websocket.Conn, e
 		c.opts.OnRequest(op, status, time.Since(start))
 	}
 	if ctx.Err() == nil || status != 0 || errors.Is(context.Cause(ctx), errTimeout) {
-		c.judge(s.member, nil, status)
+		c.judge(s.member, nil, outcome{status: status, connected: true})
 	}
 	switch {
 	case err == nil:
