@@ -48,8 +48,9 @@ type Client struct {
 	renewing bool          // somebody logs in or refreshes
 	logins   uint64        // attempts so far
 	backoff  loginBackoff
-	member   int  // index of the member that is spoken to
-	suspect  bool // that member failed last
+	member   int      // index of the member that is spoken to
+	suspect  bool     // that member failed last
+	at       *url.URL // the member of the last login that worked; nil before the first
 	health   health
 	probe    *probe // the newest question whether a member hangs
 	socket   *socket

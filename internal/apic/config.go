@@ -42,6 +42,10 @@ type Options struct {
 	// concurrently.
 	OnRequest func(op string, code int, dur time.Duration)
 
+	// OnFailover is told of each session that begins at another member than the one before. It must
+	// not block.
+	OnFailover func()
+
 	// DialContext opens the connections; nil dials TCP.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 }

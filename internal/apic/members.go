@@ -11,12 +11,18 @@ import (
 )
 
 // A session stays at the member that made it until that member ails:
-//   - no connection to it can be made, or it hangs: at once;
+//   - it is gone: no connection to it can be made, its certificate is not trusted any more, or it
+//     hangs. It is left at once;
 //   - it answers 5xx or breaks off, maxFailures times in a row and for at least failingFor; writes are
 //     counted on their own too, since a member of a minority may answer reads.
 //
 // Then the next one is logged in to. Nobody goes back because an earlier one is well again: all of
-// them serve the same fabric. Where all of them ail, each stay is longer than the one before.
+// them serve the same fabric. Where all of them answer 5xx, as when the whole cluster is throttled,
+// each stay is longer than the one before: going round helps nobody then, and costs logins and reads.
+//
+// A write that was under way when its member was left may still be carried out there, while the
+// next one is read and written to. So nothing is concluded from its silence: until 90 s later it is
+// unsettled (Client.Settled), and what it does in the end is news like anybody else's.
 const (
 	maxFailures = 3
 	failingFor  = 5 * time.Second
@@ -72,7 +78,8 @@ func (f *failing) lasts(now time.Time) bool {
 type health struct {
 	all, writes failing
 	moves       int       // to other members lately
-	stay        time.Time // until then the member is not left
+	since       time.Time // of the last of them
+	stay        time.Time // until then the member is not left because it fails
 }
 
 // judge takes note of how member answered a request, and leaves it when it ails.
@@ -92,15 +99,38 @@ func (c *Client) judge(member *url.URL, s *session, o outcome) {
 	if !o.failed() && now.Sub(h.stay) > stayMemory {
 		h.moves = 0
 	}
-	ails := o.hung || o.status == 0 && !o.connected || h.all.lasts(now) || h.writes.lasts(now)
-	if !ails || len(c.members) == 1 || now.Before(h.stay) || c.session == nil || c.session.member != member {
+	var why string
+	switch {
+	case o.hung:
+		why = "it hangs"
+	case o.status == 0 && !o.connected:
+		why = "it takes no connection"
+	case now.Before(h.stay): // it only fails
+	case h.all.lasts(now):
+		why = "it fails"
+	case h.writes.lasts(now):
+		why = "it takes no writes"
+	}
+	if why == "" || len(c.members) == 1 || now.Sub(h.since) < minStay || c.session == nil || c.session.member != member {
 		return // of a login, the next one goes elsewhere anyway
 	}
 	moves := h.moves + 1
-	*h = health{moves: moves, stay: now.Add(doubled(moves, minStay, maxStay))}
+	*h = health{moves: moves, since: now, stay: now.Add(doubled(moves, minStay, maxStay))}
 	c.suspect, c.session = true, nil
-	c.log.Warn("apic member ails, trying the next", "apic", member.Host, "attempt", moves, "code", o.status)
+	c.log.Warn("apic member ails, trying the next", "apic", member.Host, "reason", why, "attempt", moves, "code", o.status)
 	c.announce()
+}
+
+// arrive takes note of a login at member. c.mu is held.
+func (c *Client) arrive(member *url.URL) {
+	was := c.at
+	if c.at = member; was == nil || was == member {
+		return
+	}
+	c.log.Info("apic failover", "apic", member.Host)
+	if c.opts.OnFailover != nil {
+		c.opts.OnFailover()
+	}
 }
 
 // connecting makes a request tell when it has a connection.
@@ -111,48 +141,67 @@ func connecting(ctx context.Context, connected *atomic.Bool) context.Context {
 }
 
 // watchHang cancels ctx, of a request to member, when the member answers nothing any more. The
-// function that it returns ends the watch.
+// function that it returns ends ctx and the watch.
 func (c *Client) watchHang(ctx context.Context, member *url.URL, cancel context.CancelCauseFunc) func() {
 	if len(c.members) == 1 {
-		return func() {} // there is no other
+		return func() { cancel(nil) } // there is no other
 	}
+	ended := make(chan struct{})
 	t := time.AfterFunc(probeAfter, func() {
+		defer close(ended)
 		for first := true; first || sleep(ctx, probeAfter); first = false {
 			if !c.alive(ctx, member) && !c.alive(ctx, member) {
 				cancel(errHangs)
 			}
 		}
 	})
-	return func() { t.Stop() }
+	return func() {
+		cancel(nil)
+		if !t.Stop() {
+			<-ended
+		}
+	}
 }
 
 // probe is one question whether a member answers.
 type probe struct {
 	member *url.URL
 	began  time.Time
-	done   chan struct{} // closed when it is known
-	ok     bool          // not before
+	done   chan struct{} // closed when it is known, or given up
+	known  bool          // whether it answers; not before
+	ok     bool          // it does; not before
 }
 
-// alive asks member whether it answers, for all who want to know it at the same time.
+// alive asks member whether it answers, one question for all who want to know it at the same time.
+// It takes no longer than probeTimeout, and says that it does when ctx ends.
 func (c *Client) alive(ctx context.Context, member *url.URL) bool {
-	c.mu.Lock()
-	p := c.probe
-	if p == nil || p.member != member || time.Since(p.began) >= probeTimeout {
-		p = &probe{member: member, began: time.Now(), done: make(chan struct{})}
-		c.probe = p
-		go func() { // ends within probeTimeout
-			defer close(p.done)
-			p.ok = c.ask(context.WithoutCancel(ctx), member)
-		}()
+	for ctx.Err() == nil {
+		c.mu.Lock()
+		p := c.probe
+		mine := p == nil || p.member != member || time.Since(p.began) >= probeTimeout
+		if mine {
+			p = &probe{member: member, began: time.Now(), done: make(chan struct{})}
+			c.probe = p
+		}
+		c.mu.Unlock()
+		if mine {
+			ok := c.ask(ctx, member)
+			c.mu.Lock()
+			if p.ok, p.known = ok, ctx.Err() == nil; !p.known && c.probe == p {
+				c.probe = nil // who asked has got his answer; the others ask anew
+			}
+			c.mu.Unlock()
+			close(p.done)
+		}
+		select {
+		case <-p.done:
+			if p.known {
+				return p.ok
+			}
+		case <-ctx.Done():
+		}
 	}
-	c.mu.Unlock()
-	select {
-	case <-p.done:
-		return p.ok
-	case <-ctx.Done():
-		return true
-	}
+	return true
 }
 
 // ask asks member something that needs no session. Any answer will do.

@@ -2,9 +2,18 @@ package apic_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
+	"io"
+	"log"
+	"log/slog"
 	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -26,6 +35,12 @@ func (a *ailing) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	writes := r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, "/api/mo/")
 	switch mode, _ := a.mode.Load().(string); {
 	case mode == "hangs":
+		<-r.Context().Done()
+	case mode == "hangs in bodies" && r.URL.Path == "/api/aaaListDomains.json":
+		<-r.Context().Done()
+	case mode == "hangs in bodies":
+		rw.Header().Set("Content-Length", "1000")
+		_ = http.NewResponseController(rw).Flush()
 		<-r.Context().Done()
 	case mode == "503", mode == "503 for writes" && writes:
 		http.Error(rw, "<html>Service Unavailable</html>", http.StatusServiceUnavailable)
@@ -54,7 +69,7 @@ func (w *world) cluster(n int) ([]*ailing, []*http.Server) {
 		host := fmt.Sprintf("apic%d", i+1)
 		members, servers, hosts = append(members, m), append(servers, w.serve(host, m)), append(hosts, host)
 	}
-	w.connect(apic.Options{}, hosts...)
+	w.connect(apic.Options{OnFailover: func() { w.failovers.Add(1) }}, hosts...)
 	w.run()
 	w.read()
 	return members, servers
@@ -96,10 +111,11 @@ func TestMember_that_ails_gives_way_to_the_next(t *testing.T) {
 		ail    func(m *ailing, srv *http.Server)
 		within time.Duration
 	}{
-		"it refuses connections": {func(m *ailing, srv *http.Server) { _ = srv.Close() }, 5 * time.Second},
-		"it hangs":               {func(m *ailing, _ *http.Server) { m.set("hangs") }, 30 * time.Second},
-		"it answers 503":         {func(m *ailing, _ *http.Server) { m.set("503") }, 30 * time.Second},
-		"it refuses writes":      {func(m *ailing, _ *http.Server) { m.set("503 for writes") }, 30 * time.Second},
+		"it refuses connections":  {func(m *ailing, srv *http.Server) { _ = srv.Close() }, 5 * time.Second},
+		"it hangs":                {func(m *ailing, _ *http.Server) { m.set("hangs") }, 30 * time.Second},
+		"it hangs in its answers": {func(m *ailing, _ *http.Server) { m.set("hangs in bodies") }, 30 * time.Second},
+		"it answers 503":          {func(m *ailing, _ *http.Server) { m.set("503") }, 30 * time.Second},
+		"it refuses writes":       {func(m *ailing, _ *http.Server) { m.set("503 for writes") }, 30 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
@@ -108,8 +124,8 @@ func TestMember_that_ails_gives_way_to_the_next(t *testing.T) {
 				go w.ask(2 * c.within)
 				w.moved("apic2", c.within)
 				w.ask(time.Hour)
-				if n := strings.Count(w.logged(), "trying the next"); n != 1 {
-					t.Errorf("moved %d times", n)
+				if n := strings.Count(w.logged(), "trying the next"); n != 1 || w.failovers.Load() != 1 {
+					t.Errorf("left %d times, moved %d times", n, w.failovers.Load())
 				}
 				// It is well again, and nobody goes back for that.
 				members[0].set("")
@@ -120,6 +136,187 @@ func TestMember_that_ails_gives_way_to_the_next(t *testing.T) {
 			})
 		})
 	}
+}
+
+// When nothing is asked, the WebSocket tells. All is silent then, as when the power fails.
+func TestMember_that_hangs_is_missed_when_nothing_is_asked(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		members, _ := w.cluster(2)
+		w.ask(time.Minute)
+		requests := len(w.requests())
+		members[0].MuteSockets()
+		members[0].set("hangs")
+		time.Sleep(30 * time.Second)
+		if s := w.client.Status(); s.Member != "apic2" || !w.client.Healthy() {
+			t.Errorf("status %+v after %d requests\n%s", s, requests, w.logged())
+		}
+		w.read()
+	})
+}
+
+// A member whose socket alone falls silent is kept.
+func TestMember_whose_socket_is_mute_is_kept(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		members, _ := w.cluster(2)
+		w.ask(time.Minute)
+		members[0].MuteSockets()
+		w.ask(time.Minute)
+		if s := w.client.Status(); s.Member != "apic1" || !w.client.Healthy() || w.failovers.Load() != 0 {
+			t.Errorf("status %+v\n%s", s, w.logged())
+		}
+	})
+}
+
+// A throttle of the whole cluster makes nobody move while something gets through of each kind; and where nothing does,
+// each stay is longer than the one before.
+func TestMembers_that_are_all_throttled_are_not_gone_round(t *testing.T) {
+	for name, c := range map[string]struct {
+		fault apicsim.Fault
+		moves int32 // in an hour
+	}{
+		"five requests a second pass": {apicsim.Fault{Rate: 5}, 0},
+		"one login a second passes":   {apicsim.Fault{Match: "aaa(Login|Refresh)", Rate: 1}, 0},
+		"no write passes":             {apicsim.Fault{Match: "^POST /api/mo", Times: -1, Status: 503}, 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				members, _ := w.cluster(3)
+				for _, m := range members {
+					arm(t, m.Sim, c.fault)
+				}
+				w.ask(time.Hour)
+				if n := w.failovers.Load(); n > c.moves {
+					t.Errorf("moved %d times in an hour", n)
+				}
+			})
+		})
+	}
+}
+
+// A write that the member that was left did not answer is not settled before it could not be carried out any more.
+func TestMember_that_is_left_may_carry_out_a_write_yet(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		members, _ := w.cluster(2)
+		members[0].set("hangs")
+		err := w.client.Post(t.Context(), wan.DN(), aci.MO{Class: aci.ClassExtEPG, Attrs: map[string]string{"name": "web"}})
+		if err == nil || !strings.Contains(err.Error(), "answers nothing any more") {
+			t.Errorf("the write: %v", err)
+		}
+		given := time.Now()
+		w.moved("apic2", 10*time.Second)
+		if w.client.Settled() {
+			t.Error("it is settled at once")
+		}
+		time.Sleep(time.Until(given.Add(90 * time.Second)))
+		if !w.client.Settled() {
+			t.Error("it is never settled")
+		}
+	})
+}
+
+// With one member nobody probes, and what hangs ends by its timeout.
+func TestMember_that_is_the_only_one_is_kept(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		members, _ := w.cluster(1)
+		members[0].set("hangs")
+		w.ask(10 * time.Minute)
+		if n := count(w.requests(), "GET /api/aaaListDomains"); n != 0 {
+			t.Errorf("%d probes", n)
+		}
+		members[0].set("")
+		w.moved("apic1", time.Minute)
+	})
+}
+
+// secure makes h a member behind TLS. The function restarts it with another certificate.
+func (w *world) secure(host string, h http.Handler, c tls.Certificate) func(tls.Certificate) {
+	w.t.Helper()
+	var srv *http.Server
+	var wg sync.WaitGroup
+	stop := func() {
+		_ = srv.Close()
+		wg.Wait()
+	}
+	start := func(c tls.Certificate) {
+		l, err := w.net.Listen(host + ":443")
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		srv = &http.Server{Handler: h, ErrorLog: log.New(io.Discard, "", 0)}
+		config := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, Certificates: []tls.Certificate{c}}
+		wg.Go(func() { _ = srv.Serve(tls.NewListener(l, config)) })
+	}
+	start(c)
+	w.t.Cleanup(func() { stop() })
+	return func(c tls.Certificate) {
+		stop()
+		start(c)
+	}
+}
+
+// A member that restarts with a new certificate is a member like any other where the certificate is trusted, by
+// its issuer or because its fingerprint was announced; else it is not spoken to, and the next one is.
+func TestMember_that_restarts_with_a_new_certificate(t *testing.T) {
+	t.Parallel()
+	old, fresh := certificate(t), certificate(t)
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, append(slices.Clone(old.PEM), fresh.PEM...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		trust apic.TLS
+		at    string
+	}{
+		"its CA is trusted":                  {apic.TLS{CAFile: file}, "apic1"},
+		"its fingerprint is pinned, too":     {apic.TLS{Fingerprint: old.Fingerprint + ", " + fresh.Fingerprint}, "apic1"},
+		"only its old fingerprint is pinned": {apic.TLS{Fingerprint: old.Fingerprint}, "apic2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config, err := apic.TLSConfig(c.trust)
+			if err != nil {
+				t.Fatal(err)
+			}
+			today := time.Now() // the clock of a bubble begins in 2000
+			config.Time = func() time.Time { return today }
+			bubble(t, func(t *testing.T, w *world) {
+				first := apicsim.New(apicsim.Options{})
+				second := first.Member()
+				t.Cleanup(first.Close)
+				t.Cleanup(second.Close)
+				if err := first.Post("uni", `{"fvTenant":{"attributes":{"name":"prod"},"children":[{"l3extOut":{"attributes":{"name":"wan"}}}]}}`); err != nil {
+					t.Fatal(err)
+				}
+				restart := w.secure("apic1", first, old.TLS)
+				w.secure("apic2", second, old.TLS)
+				members := []*url.URL{{Scheme: "https", Host: "apic1"}, {Scheme: "https", Host: "apic2"}}
+				w.client, err = apic.New(members, user, apic.Options{
+					Password: password, TLS: config, DialContext: w.net.DialContext, Logger: slog.New(slog.NewTextHandler(w, nil)),
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.run()
+				w.read()
+
+				restart(fresh.TLS)
+				first.ExpireSessions()
+				w.moved(c.at, 30*time.Second)
+				w.ask(time.Hour)
+				if s := w.client.Status(); s.Member != c.at || !w.client.Healthy() {
+					t.Errorf("status %+v", s)
+				}
+			})
+		})
+	}
+}
+
+func certificate(t *testing.T) apicsim.Certificate {
+	t.Helper()
+	c, err := apicsim.NewCertificate("apic1", "apic2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // When no member answers well, they are asked in turn, ever more rarely; the first one that does is kept.

@@ -219,7 +219,6 @@ func (c *Client) exchange(
 	ctx, cancel := context.WithTimeoutCause(ctx, requestTimeout, errTimeout)
 	defer cancel()
 	ctx, give := context.WithCancelCause(ctx)
-	defer give(nil)
 	defer c.watchHang(ctx, member, give)()
 	var connected atomic.Bool
 	ctx = connecting(ctx, &connected)
@@ -263,6 +262,9 @@ func (c *Client) exchange(
 	status = resp.StatusCode
 	c.judge(member, s, outcome{status: status, connected: true, write: r.op == "post"})
 	if err := read(status, resp.Body); err != nil {
+		if errors.Is(context.Cause(ctx), errHangs) { // in the middle of the answer
+			c.judge(member, s, outcome{connected: true, hung: true, write: r.op == "post"})
+		}
 		return cause(ctx, err)
 	}
 	return nil

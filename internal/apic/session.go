@@ -182,6 +182,7 @@ func (c *Client) logIn(ctx context.Context) (*session, error) {
 	case err == nil:
 		s.login, c.lifetime = number, unproven
 		c.backoff.failures, c.backoff.refused, c.backoff.password, c.backoff.err = 0, 0, "", nil
+		c.arrive(member)
 		return s, nil
 	case ctx.Err() != nil:
 		return nil, err // says nothing about the APIC

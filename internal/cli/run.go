@@ -76,7 +76,7 @@ const environmentHelp = `The APIC is reached as the environment says:
   ACI_PASSWORD              its password, or
   ACI_PASSWORD_FILE         a file that holds it, read again at every login
   ACI_CA_FILE               PEM file of the CA that the APIC's certificate must come from, or
-  ACI_CERT_FINGERPRINT      SHA-256 of the certificate itself; without either the system's roots decide
+  ACI_CERT_FINGERPRINT      SHA-256 of the certificate itself, or several; without either the system's roots decide
   ACI_INSECURE_SKIP_VERIFY  true: trust any certificate (warns)
 
 Every flag has an environment twin, named behind it; a flag beats its twin, and an empty twin is none.`
@@ -114,6 +114,7 @@ func run(ctx context.Context, c config, s settings) error {
 	s.policy.Owner = s.owner
 
 	s.apic.OnRequest = countRequests(ctrlmetrics.Registry)
+	s.apic.OnFailover = countFailovers(ctrlmetrics.Registry)
 	fabric, err := apic.New(s.members, s.username, s.apic)
 	if err != nil {
 		return err
@@ -347,6 +348,15 @@ func countRequests(r prometheus.Registerer) func(op string, code int, dur time.D
 		total.WithLabelValues(op, strconv.Itoa(code)).Inc()
 		took.WithLabelValues(op).Observe(dur.Seconds())
 	}
+}
+
+// countFailovers counts the sessions that began at another member of the APIC cluster.
+func countFailovers(r prometheus.Registerer) func() {
+	total := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "acisync_apic_failovers_total", Help: "Sessions that began at another member of the APIC cluster than the one before.",
+	})
+	r.MustRegister(total)
+	return total.Inc
 }
 
 // framework passes on what controller-runtime and client-go have to say at a minimum level.
