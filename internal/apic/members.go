@@ -121,6 +121,13 @@ func (c *Client) judge(member *url.URL, s *session, o outcome) {
 	c.announce()
 }
 
+// leftSince reports whether a member was left since then.
+func (c *Client) leftSince(then time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.health.since.Before(then)
+}
+
 // arrive takes note of a login at member. c.mu is held.
 func (c *Client) arrive(member *url.URL) {
 	was := c.at
@@ -133,9 +140,11 @@ func (c *Client) arrive(member *url.URL) {
 	}
 }
 
-// connecting makes a request tell when it has a connection.
+// connecting makes a request tell when it has a connection. One that turns out to be dead is replaced by
+// another, for which it is asked anew.
 func connecting(ctx context.Context, connected *atomic.Bool) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) { connected.Store(false) },
 		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
 	})
 }

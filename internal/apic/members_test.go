@@ -214,6 +214,25 @@ func TestMember_that_is_left_may_carry_out_a_write_yet(t *testing.T) {
 	})
 }
 
+// Whoever asks for something when a member was left is not sent away because the next one is down as well.
+func TestMember_that_is_down_sends_on_who_logs_in(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		_, servers := w.cluster(3)
+		_ = servers[1].Close()
+		_ = servers[0].Close()
+		epg := aci.MO{Class: aci.ClassExtEPG, Attrs: map[string]string{"name": "web"}}
+		if err := w.client.Post(t.Context(), wan.DN(), epg); err == nil {
+			t.Error("the member that is down took a write")
+		}
+		if err := w.client.Post(t.Context(), wan.DN(), epg); err != nil {
+			t.Error(err)
+		}
+		if s := w.client.Status(); s.Member != "apic3" {
+			t.Errorf("status %+v", s)
+		}
+	})
+}
+
 // With one member nobody probes, and what hangs ends by its timeout.
 func TestMember_that_is_the_only_one_is_kept(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

@@ -101,11 +101,17 @@ var errClosed = errors.New("the APIC client has ended")
 
 // login returns a session other than stale, which may be nil: the present one, or that of
 // a new login. At most one login or refresh is under way; the others wait for it and share
-// what comes of it. While logins back off it returns the last error at once.
+// what comes of it. A member that gives no session sends it on to the next, until all were asked.
+// While logins back off it returns the last error at once.
 //
 // It returns an error with aci.ErrSession when the APIC refuses the credentials.
 func (c *Client) login(ctx context.Context, stale *session) (*session, error) {
-	return c.replace(ctx, stale, c.logIn)
+	for asked := 1; ; asked++ {
+		s, err := c.replace(ctx, stale, c.logIn)
+		if err == nil || asked >= len(c.members) || ctx.Err() != nil {
+			return s, err
+		}
+	}
 }
 
 // replace returns the present session if it is usable and not stale; else the one that f
@@ -187,7 +193,11 @@ func (c *Client) logIn(ctx context.Context) (*session, error) {
 	case ctx.Err() != nil:
 		return nil, err // says nothing about the APIC
 	}
-	return nil, c.backoff.add(err, password, len(c.members))
+	err = c.backoff.add(err, password, len(c.members))
+	if !time.Now().Before(c.backoff.until) {
+		c.log.Warn("apic login failed, trying the next", "apic", member.Host, "err", err)
+	}
+	return nil, err
 }
 
 func (c *Client) authenticate(ctx context.Context, member *url.URL, password aci.Secret) (*session, error) {

@@ -74,9 +74,11 @@ func (c *Client) keepSocket(ctx context.Context) {
 		}
 		failures++
 		c.log.Warn("apic events lost", "apic", s.member.Host, "attempt", failures, "err", err)
-		if wait := doubled(failures, minBackoff, maxBackoff); failures == 1 {
+		switch wait := doubled(failures, minBackoff, maxBackoff); {
+		case c.leftSince(start): // which is not often
+		case failures == 1:
 			c.replaced(ctx, s, wait) // a new session is worth an attempt at once, but not again and again
-		} else {
+		default:
 			sleep(ctx, wait)
 		}
 	}
