@@ -159,7 +159,7 @@ func (c *Client) watchHang(ctx context.Context, member *url.URL, cancel context.
 	t := time.AfterFunc(probeAfter, func() {
 		defer close(ended)
 		for first := true; first || sleep(ctx, probeAfter); first = false {
-			if !c.alive(ctx, member) && !c.alive(ctx, member) {
+			if c.hangs(ctx, member) {
 				cancel(errHangs)
 			}
 		}
@@ -170,6 +170,16 @@ func (c *Client) watchHang(ctx context.Context, member *url.URL, cancel context.
 			<-ended
 		}
 	}
+}
+
+// hangs reports whether member answers nothing, asked twice. It is not known to when ctx ends.
+func (c *Client) hangs(ctx context.Context, member *url.URL) bool {
+	for range 2 {
+		if c.alive(ctx, member) {
+			return false
+		}
+	}
+	return true
 }
 
 // probe is one question whether a member answers.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"io"
-	"log"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -261,7 +259,7 @@ func (w *world) secure(host string, h http.Handler, c tls.Certificate) func(tls.
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		srv = &http.Server{Handler: h, ErrorLog: log.New(io.Discard, "", 0)}
+		srv = &http.Server{Handler: h, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
 		config := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, Certificates: []tls.Certificate{c}}
 		wg.Go(func() { _ = srv.Serve(tls.NewListener(l, config)) })
 	}

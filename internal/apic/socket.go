@@ -229,7 +229,7 @@ func (c *Client) ping(ctx context.Context, cancel context.CancelCauseFunc, conn 
 		if err == nil {
 			continue
 		}
-		if len(c.members) > 1 && !c.alive(ctx, s.member) && !c.alive(ctx, s.member) {
+		if len(c.members) > 1 && c.hangs(ctx, s.member) {
 			c.judge(s.member, nil, outcome{connected: true, hung: true})
 		}
 		if c.ponged.Load() {

@@ -75,7 +75,7 @@ func checkPins(s tls.ConnectionState, pins [][]byte) error {
 	}
 	sum := sha256.Sum256(s.PeerCertificates[0].Raw)
 	if !slices.ContainsFunc(pins, func(pin []byte) bool { return bytes.Equal(sum[:], pin) }) {
-		return fmt.Errorf("the APIC's certificate has the SHA-256 fingerprint %x, not a pinned one", sum)
+		return fmt.Errorf("the APIC's certificate has the SHA-256 fingerprint %x, not the pinned one", sum)
 	}
 	return nil
 }
