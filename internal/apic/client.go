@@ -29,6 +29,7 @@ type Client struct {
 	log      *slog.Logger
 	gate     *gated
 	http     *http.Client // by way of the gate
+	prober   *http.Client // each request on a connection of its own; never writes
 
 	requests *rate.Limiter // all requests
 	authRate *rate.Limiter // what begins or prolongs a session: aaaLogin and aaaRefresh, which the APIC throttles on their own
@@ -47,8 +48,11 @@ type Client struct {
 	renewing bool          // somebody logs in or refreshes
 	logins   uint64        // attempts so far
 	backoff  loginBackoff
-	member   int  // index of the member that is spoken to
-	suspect  bool // that member failed last
+	member   int      // index of the member that is spoken to
+	suspect  bool     // that member failed last
+	at       *url.URL // the member of the last login that worked; nil before the first
+	health   health
+	probe    *probe // the newest question whether a member hangs
 	socket   *socket
 	sockErr  error                    // why there is no socket, once an attempt failed
 	subs     map[aci.DN]*subscription // by the root of their updates
@@ -81,6 +85,7 @@ func New(members []*url.URL, username string, o Options) (*Client, error) {
 		log:      cmp.Or(o.Logger, slog.New(slog.DiscardHandler)),
 		gate:     gate,
 		http:     &http.Client{Transport: gate, CheckRedirect: noRedirect},
+		prober:   &http.Client{Transport: transport(o), CheckRedirect: noRedirect},
 		requests: rate.NewLimiter(rate.Limit(o.Rate), max(1, int(2*o.Rate))),
 		authRate: rate.NewLimiter(1, 2),
 		updates:  make(chan aci.Update),

@@ -50,6 +50,10 @@ type Options struct {
 	// OnLoginFailure is told of each login that failed: refused is for the credentials. As OnRequest.
 	OnLoginFailure func(refused bool)
 
+	// OnFailover is told of each session that begins at another member than the one before. It must
+	// not block.
+	OnFailover func()
+
 	// DialContext opens the connections; nil dials TCP.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 }

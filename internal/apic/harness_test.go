@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,6 +37,8 @@ type world struct {
 	t      *testing.T
 	net    memnet.Network
 	client *apic.Client
+
+	failovers atomic.Int32
 
 	mu   sync.Mutex
 	log  bytes.Buffer

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/haystacknetworks/aci-sync/internal/aci"
@@ -219,6 +220,10 @@ func (c *Client) exchange(
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, requestTimeout, errTimeout)
 	defer cancel()
+	ctx, give := context.WithCancelCause(ctx)
+	defer c.watchHang(ctx, member, give)()
+	var connected atomic.Bool
+	ctx = connecting(ctx, &connected)
 
 	method, body := http.MethodGet, io.Reader(http.NoBody)
 	if r.body != nil {
@@ -253,15 +258,19 @@ func (c *Client) exchange(
 	if err != nil {
 		ours, held := errors.AsType[*withheld](err)
 		sent = !held || ours.cut
-		if why := context.Cause(ctx); !held && (why == nil || errors.Is(why, errTimeout)) {
-			c.judge(member, s, 0)
+		hung := errors.Is(context.Cause(ctx), errHangs)
+		if why := context.Cause(ctx); !held && (why == nil || hung || errors.Is(why, errTimeout)) {
+			c.judge(member, s, outcome{connected: connected.Load(), hung: hung, write: r.op == "post"})
 		}
 		return fmt.Errorf("%s: %w", r, cause(ctx, bare(err)))
 	}
 	defer resp.Body.Close()
 	status = resp.StatusCode
-	c.judge(member, s, status)
+	c.judge(member, s, outcome{status: status, connected: true, write: r.op == "post"})
 	if err := read(status, resp.Body); err != nil {
+		if errors.Is(context.Cause(ctx), errHangs) { // in the middle of the answer
+			c.judge(member, s, outcome{connected: true, hung: true, write: r.op == "post"})
+		}
 		return cause(ctx, hideIn(err, append(cookieValues(req.Header.Get("Cookie")), string(r.secret))))
 	}
 	return nil

@@ -132,11 +132,17 @@ var errClosed = errors.New("the APIC client has ended")
 
 // login returns a session other than stale, which may be nil: the present one, or that of
 // a new login. At most one login or refresh is under way; the others wait for it and share
-// what comes of it. While logins back off it returns the last error at once.
+// what comes of it. A member that gives no session sends it on to the next, until all were asked.
+// While logins back off it returns the last error at once.
 //
 // It returns an error with aci.ErrSession when the APIC refuses the credentials.
 func (c *Client) login(ctx context.Context, stale *session) (*session, error) {
-	return c.replace(ctx, stale, c.logIn)
+	for asked := 1; ; asked++ {
+		s, err := c.replace(ctx, stale, c.logIn)
+		if err == nil || asked >= len(c.members) || ctx.Err() != nil {
+			return s, err
+		}
+	}
 }
 
 // replace returns the present session if it is usable and not stale; else the one that f
@@ -217,11 +223,16 @@ func (c *Client) logIn(ctx context.Context) (*session, error) {
 	case err == nil:
 		s.login, c.lifetime = number, unproven
 		c.backoff.failures, c.backoff.refused, c.backoff.credential, c.backoff.err = 0, 0, "", nil
+		c.arrive(member)
 		return s, nil
 	case !failed:
 		return nil, err
 	}
-	return nil, c.backoff.add(err, credential, len(c.members))
+	err = c.backoff.add(err, credential, len(c.members))
+	if !time.Now().Before(c.backoff.until) {
+		c.log.Warn("apic login failed, trying the next", "apic", member.Host, "err", err)
+	}
+	return nil, err
 }
 
 func (c *Client) authenticate(ctx context.Context, member *url.URL, credential aci.Secret) (*session, error) {
@@ -461,14 +472,8 @@ func (c *Client) useless(refused error) error {
 	return err
 }
 
-// judge takes note of how member answered a request: status 0 is not at all. A member that
-// failed last is not asked for the next login.
-func (c *Client) judge(member *url.URL, s *session, status int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if member == c.members[c.member] {
-		c.suspect = status == 0 || status >= 500
-	}
+// judgeSession takes note of how the APIC answered a request of s: status 0 is not at all. c.mu is held.
+func (c *Client) judgeSession(s *session, status int) {
 	if s == nil || s != c.session || status == 0 || status == http.StatusForbidden || c.backoff.useless == 0 {
 		return
 	}

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -24,8 +25,9 @@ const (
 	// of thousands may come as one.
 	maxFrameBytes = 16 << 20
 
-	pingInterval = 20 * time.Second
-	pongTimeout  = 10 * time.Second
+	// A member that hangs is known by these and two probes, 25 s, when nothing else is asked of it.
+	pingInterval = 10 * time.Second
+	pongTimeout  = 5 * time.Second
 
 	// steady is how long a WebSocket must live for its loss to be taken for the first.
 	steady = 30 * time.Second
@@ -73,9 +75,11 @@ func (c *Client) keepSocket(ctx context.Context) {
 		}
 		failures++
 		c.log.Warn("apic events lost", "apic", s.member.Host, "attempt", failures, "err", err)
-		if wait := doubled(failures, minBackoff, maxBackoff); failures == 1 {
+		switch wait := doubled(failures, minBackoff, maxBackoff); {
+		case c.leftSince(start): // which is not often
+		case failures == 1:
 			c.replaced(ctx, s, wait) // a new session is worth an attempt at once, but not again and again
-		} else {
+		default:
 			sleep(ctx, wait)
 		}
 	}
@@ -112,9 +116,12 @@ func (c *Client) dialSocket(ctx context.Context, s *session) (*websocket.Conn, e
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, requestTimeout, errTimeout)
 	defer cancel()
+	ctx, give := context.WithCancelCause(ctx)
+	defer c.watchHang(ctx, s.member, give)()
+	var connected atomic.Bool
 	start := time.Now()
 	//nolint:bodyclose // Dial: "You never need to close resp.Body yourself."
-	conn, resp, err := websocket.Dial(ctx, s.member.JoinPath(socketPath).String(), &websocket.DialOptions{
+	conn, resp, err := websocket.Dial(connecting(ctx, &connected), s.member.JoinPath(socketPath).String(), &websocket.DialOptions{
 		HTTPHeader: header,
 		HTTPClient: &http.Client{
 			Transport:     &tokenInPath{base: c.http.Transport, token: s.token},
@@ -129,8 +136,9 @@ func (c *Client) dialSocket(ctx context.Context, s *session) (*websocket.Conn, e
 	if c.opts.OnRequest != nil {
 		c.opts.OnRequest(op, status, time.Since(start))
 	}
-	if ctx.Err() == nil || status != 0 || errors.Is(context.Cause(ctx), errTimeout) {
-		c.judge(s.member, nil, status)
+	hung := errors.Is(context.Cause(ctx), errHangs)
+	if ctx.Err() == nil || status != 0 || hung || errors.Is(context.Cause(ctx), errTimeout) {
+		c.judge(s.member, nil, outcome{status: status, connected: connected.Load(), hung: hung})
 	}
 	switch {
 	case err == nil:
@@ -168,7 +176,7 @@ func (c *Client) serveSocket(ctx context.Context, conn *websocket.Conn, s *sessi
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() { c.ping(ctx, cancel, conn) })
+	wg.Go(func() { c.ping(ctx, cancel, conn, s) })
 	wg.Go(func() { c.outlive(ctx, cancel, s) })
 	var err error
 	for err == nil {
@@ -220,13 +228,20 @@ var errReplaced = errors.New("the session was replaced")
 
 // ping cancels ctx when the other end is gone without a word, as after a failover of a
 // firewall. Whether an APIC answers pings is unverified, so that their lack means something
-// only once an answer was seen; the keep-alive of TCP finds the rest.
-func (c *Client) ping(ctx context.Context, cancel context.CancelCauseFunc, conn *websocket.Conn) {
+// only once an answer was seen; the keep-alive of TCP finds the rest. It may also be that the
+// member hangs, which needs no answered ping to be found out.
+func (c *Client) ping(ctx context.Context, cancel context.CancelCauseFunc, conn *websocket.Conn, s *session) {
 	for sleep(ctx, pingInterval) {
 		answer, done := context.WithTimeout(ctx, pongTimeout)
 		err := conn.Ping(answer)
 		done()
-		if err != nil && c.ponged.Load() {
+		if err == nil {
+			continue
+		}
+		if len(c.members) > 1 && c.hangs(ctx, s.member) {
+			c.judge(s.member, nil, outcome{connected: true, hung: true})
+		}
+		if c.ponged.Load() {
 			cancel(errPong)
 			return
 		}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -16,7 +17,7 @@ import (
 // these, which exclude each other.
 type TLS struct {
 	CAFile             string // PEM certificates of the only roots that are trusted
-	Fingerprint        string // SHA-256 of the only leaf certificate that is trusted, in hex; colons are optional
+	Fingerprint        string // SHA-256 of the only leaf certificates that are trusted, comma separated, in hex; colons are optional
 	InsecureSkipVerify bool   // trust anybody
 }
 
@@ -46,12 +47,16 @@ func TLSConfig(t TLS) (*tls.Config, error) {
 		}
 	}
 	if t.Fingerprint != "" {
-		pin, err := parseFingerprint(t.Fingerprint)
-		if err != nil {
-			return nil, err
+		var pins [][]byte // one for each member, and for the one that a certificate is exchanged for
+		for f := range strings.SplitSeq(t.Fingerprint, ",") {
+			pin, err := parseFingerprint(f)
+			if err != nil {
+				return nil, err
+			}
+			pins = append(pins, pin)
 		}
 		c.InsecureSkipVerify = true // VerifyConnection verifies instead
-		c.VerifyConnection = func(s tls.ConnectionState) error { return checkPin(s, pin) }
+		c.VerifyConnection = func(s tls.ConnectionState) error { return checkPins(s, pins) }
 	}
 	return c, nil
 }
@@ -64,12 +69,12 @@ func parseFingerprint(s string) ([]byte, error) {
 	return pin, nil
 }
 
-func checkPin(s tls.ConnectionState, pin []byte) error {
+func checkPins(s tls.ConnectionState, pins [][]byte) error {
 	if len(s.PeerCertificates) == 0 {
 		return errors.New("the APIC shows no certificate")
 	}
 	sum := sha256.Sum256(s.PeerCertificates[0].Raw)
-	if !bytes.Equal(sum[:], pin) {
+	if !slices.ContainsFunc(pins, func(pin []byte) bool { return bytes.Equal(sum[:], pin) }) {
 		return fmt.Errorf("the APIC's certificate has the SHA-256 fingerprint %x, not the pinned one", sum)
 	}
 	return nil

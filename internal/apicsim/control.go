@@ -13,7 +13,9 @@ import (
 // only be reachable by who may do anything.
 //
 //	POST   /sockets/close           cut every WebSocket
+//	POST   /sockets/mute            leave every WebSocket open and silent
 //	POST   /sessions/expire         end every session
+//	POST   /subscriptions/expire    end every subscription
 //	POST   /events/drop?n=1&match=  lose the next n events of objects whose DN fits match
 //	POST   /faults                  arm a Fault (JSON)
 //	DELETE /faults                  disarm all
@@ -38,6 +40,14 @@ func (s *Sim) Control() http.Handler {
 	}
 	mux.HandleFunc("POST /sockets/close", func(w http.ResponseWriter, _ *http.Request) {
 		s.CloseSockets()
+		done(w, nil)
+	})
+	mux.HandleFunc("POST /sockets/mute", func(w http.ResponseWriter, _ *http.Request) {
+		s.MuteSockets()
+		done(w, nil)
+	})
+	mux.HandleFunc("POST /subscriptions/expire", func(w http.ResponseWriter, _ *http.Request) {
+		s.ExpireSubscriptions()
 		done(w, nil)
 	})
 	mux.HandleFunc("POST /sessions/expire", func(w http.ResponseWriter, _ *http.Request) {

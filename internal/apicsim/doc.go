@@ -68,8 +68,15 @@
 // writes what only the fabric makes, such as bgpPeerEntry, and read-only properties. Requests
 // and Options.RequestLog tell every request in the order of the work, writes with their
 // bodies. Stats counts, also the prefixes that two external EPGs of a VRF hold at once, now
-// and ever. AddFault, DropEvents, CloseSockets and ExpireSessions make things go wrong, by
-// count and never by chance. Control offers all that to scripts, for each member.
+// and ever.
+//
+// AddFault, DropEvents, CloseSockets, MuteSockets, ExpireSubscriptions and ExpireSessions make
+// things go wrong, by count and never by chance, and Stats counts what they did: pages of HTML and
+// error objects instead of an answer, or after the work was done; a throttle; slow answers and
+// slow bodies; connections that are cut or hang; a totalCount without objects; 202; events that
+// are lost; sockets that close or fall silent; subscriptions and sessions that end. What follows
+// from Options is no fault: LoginRate, MaxResult, lifetimes, Latency, EventDelay. Control offers
+// all that to scripts, for each member, and the flags --fault and --drop-events from the start.
 //
 // # Chosen where the truth is not known
 //
@@ -98,6 +105,6 @@
 //   - Faults that come by themselves, other than F0467; health, statistics, audit logs, clocks of nodes, and what leafs
 //     do: no BGP session comes up by itself, and no interface.
 //   - Shards, and so "request requires distributed transaction"; minorities and upgrades, in
-//     which members answer reads and refuse writes.
+//     which members answer reads and refuse writes. Use Sim.AddFault on POST.
 //   - The missed first event below a new parent; events out of order. Use Sim.DropEvents.
 package apicsim

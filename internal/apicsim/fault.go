@@ -1,6 +1,7 @@
 package apicsim
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"regexp"
@@ -13,7 +14,9 @@ type Fault struct {
 	Match string        `json:"match,omitempty"` // regular expression on "METHOD /path?query"; "" fits every request
 	Skip  int           `json:"skip,omitempty"`  // let so many matching requests pass first
 	Times int           `json:"times,omitempty"` // how many requests to take; 0 is one, negative is all
+	Rate  int           `json:"rate,omitempty"`  // let so many matching requests pass in each second, and take the others; not with times
 	Delay time.Duration `json:"-"`               // before the request is looked at; "delay" in JSON, as in "1.5s"
+	Body  time.Duration `json:"-"`               // between the two halves of the body of the answer; "body" in JSON
 
 	// Status answers with this HTTP status instead of doing what was asked; 0 does it. With
 	// Code the answer is an error object with Code and Text, else a page of HTML as from
@@ -26,41 +29,59 @@ type Fault struct {
 	// with Hangup: the client cannot know.
 	After  bool `json:"after,omitempty"`
 	Hangup bool `json:"hangup,omitempty"` // cut the connection without an answer
+	Hang   bool `json:"hang,omitempty"`   // never answer; with After, having done it
 	Empty  bool `json:"empty,omitempty"`  // a read answers with its totalCount and no objects
 
-	CloseSockets   bool `json:"closeSockets,omitempty"`   // close all sockets before the request is looked at
-	ExpireSessions bool `json:"expireSessions,omitempty"` // end all sessions before the request is looked at
+	// Before the request is looked at:
+	CloseSockets        bool `json:"closeSockets,omitempty"`        // as Sim.CloseSockets
+	MuteSockets         bool `json:"muteSockets,omitempty"`         // as Sim.MuteSockets
+	ExpireSubscriptions bool `json:"expireSubscriptions,omitempty"` // as Sim.ExpireSubscriptions
+	ExpireSessions      bool `json:"expireSessions,omitempty"`      // as Sim.ExpireSessions
 }
 
 // MarshalJSON writes Delay as a string such as "1.5s".
 func (f Fault) MarshalJSON() ([]byte, error) {
 	type plain Fault
-	var delay string
-	if f.Delay != 0 {
-		delay = f.Delay.String()
+	text := func(d time.Duration) string {
+		if d == 0 {
+			return ""
+		}
+		return d.String()
 	}
 	return json.Marshal(struct {
 		plain
 		Delay string `json:"delay,omitempty"`
-	}{plain(f), delay})
+		Body  string `json:"body,omitempty"`
+	}{plain(f), text(f.Delay), text(f.Body)})
 }
 
-// UnmarshalJSON reads what MarshalJSON writes.
+// UnmarshalJSON reads what MarshalJSON writes, and refuses what it does not know.
 func (f *Fault) UnmarshalJSON(data []byte) error {
 	type plain Fault
 	in := struct {
 		*plain
 		Delay string `json:"delay"`
+		Body  string `json:"body"`
 	}{plain: (*plain)(f)}
-	if err := json.Unmarshal(data, &in); err != nil {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&in); err != nil {
 		return err
 	}
-	if in.Delay == "" {
-		return nil
+	for _, field := range []struct {
+		text string
+		to   *time.Duration
+	}{{in.Delay, &f.Delay}, {in.Body, &f.Body}} {
+		if field.text == "" {
+			continue
+		}
+		d, err := time.ParseDuration(field.text)
+		if err != nil {
+			return err
+		}
+		*field.to = d
 	}
-	d, err := time.ParseDuration(in.Delay)
-	f.Delay = d
-	return err
+	return nil
 }
 
 // armed is a fault with what is left of it.
@@ -69,6 +90,21 @@ type armed struct {
 	match *regexp.Regexp
 	skip  int
 	left  int // negative: all
+
+	second time.Time // that Rate is counted in
+	passed int       // in it
+}
+
+// passes reports whether Rate lets one more request pass now.
+func (a *armed) passes(now time.Time) bool {
+	if a.Rate <= 0 {
+		return false
+	}
+	if now.Sub(a.second) >= time.Second {
+		a.second, a.passed = now, 0
+	}
+	a.passed++
+	return a.passed <= a.Rate
 }
 
 // dropping loses events without a word.
@@ -77,13 +113,22 @@ type dropping struct {
 	left  int
 }
 
-// AddFault arms a fault. It fails when Match is not a regular expression.
+// AddFault arms a fault. It fails when Match is not a regular expression. A fault that says nothing of
+// what becomes of a request but has a Rate answers 503, as the throttle of the web server does.
+//
+// Source: apic-rest.md 7.
 func (s *Sim) AddFault(f Fault) error {
 	re, err := regexp.Compile(f.Match)
 	if err != nil {
 		return err
 	}
 	a := &armed{Fault: f, match: re, skip: f.Skip, left: f.Times}
+	if f.Rate > 0 {
+		a.left = -1
+		if f.Status == 0 && !f.Hangup && !f.Hang && !f.Empty && f.Delay == 0 && f.Body == 0 {
+			a.Status = http.StatusServiceUnavailable
+		}
+	}
 	if a.left == 0 {
 		a.left = 1
 	}
@@ -124,11 +169,45 @@ func (s *Sim) closeSockets() {
 	for sess := range s.sessions {
 		for _, k := range sess.sockets {
 			k.close()
+			s.cut++
 			for _, sub := range sess.subs {
 				s.unsubscribe(sub)
 			}
 		}
 		sess.sockets = nil
+	}
+}
+
+// MuteSockets leaves every WebSocket open and says nothing on it any more, no answer to a ping either: as
+// a firewall that forgot the connection. Sessions and subscriptions stay, and events are lost.
+func (s *Sim) MuteSockets() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.muteSockets()
+}
+
+func (s *Sim) muteSockets() {
+	for sess := range s.sessions {
+		for _, k := range sess.sockets {
+			k.muted.Store(true)
+			s.cut++
+		}
+	}
+}
+
+// ExpireSubscriptions ends every subscription, as if it had not been refreshed in time. Sockets stay.
+func (s *Sim) ExpireSubscriptions() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expireSubscriptions()
+}
+
+func (s *Sim) expireSubscriptions() {
+	for sess := range s.sessions {
+		for _, sub := range sess.subs {
+			s.unsubscribe(sub)
+			s.cut++
+		}
 	}
 }
 
@@ -142,6 +221,7 @@ func (s *Sim) ExpireSessions() {
 func (s *Sim) expireSessions() {
 	for sess := range s.sessions {
 		s.endSession(sess)
+		s.cut++
 	}
 }
 
@@ -155,11 +235,21 @@ func (s *Sim) takeFault(request string) *armed {
 			a.skip--
 			continue
 		}
+		if a.passes(time.Now()) {
+			continue
+		}
+		s.faulted++
 		if a.left > 0 {
 			a.left--
 		}
 		if a.CloseSockets {
 			s.closeSockets()
+		}
+		if a.MuteSockets {
+			s.muteSockets()
+		}
+		if a.ExpireSubscriptions {
+			s.expireSubscriptions()
 		}
 		if a.ExpireSessions {
 			s.expireSessions()
@@ -193,6 +283,7 @@ func (s *Sim) dropEvent(dn string) bool {
 			if d.left > 0 {
 				d.left--
 			}
+			s.lost++
 			return true
 		}
 	}

@@ -108,12 +108,12 @@ func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 	}
 	c := &call{method: r.Method, body: body}
-	hangup := fault != nil && fault.Hangup
+	hangup, hang := fault != nil && fault.Hangup, fault != nil && fault.Hang
 	var resp response
 	switch {
 	case s.closed:
 		resp = fail(webServer(http.StatusBadGateway))
-	case fault != nil && !fault.After && (fault.Status != 0 || hangup):
+	case fault != nil && !fault.After && (fault.Status != 0 || hangup || hang):
 		resp = fault.answer()
 	case tooLong:
 		resp = fail(webServer(http.StatusRequestEntityTooLarge))
@@ -133,7 +133,7 @@ func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if resp.err != nil {
 		entry.Code, entry.Text = resp.err.code, resp.err.text
 	}
-	if hangup {
+	if hangup || hang {
 		entry.Status = 0
 	}
 	if c.session != nil {
@@ -144,11 +144,40 @@ func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.log(entry)
 	s.mu.Unlock()
-	if hangup {
+	switch {
+	case hang:
+		<-r.Context().Done()
+	case hangup:
 		hangUp(w)
-		return
+	case fault != nil && fault.Body > 0:
+		writeSlowly(w, r, resp, fault.Body)
+	default:
+		writeResponse(w, resp)
 	}
-	writeResponse(w, resp)
+}
+
+// writeSlowly pauses for d in the middle of the body.
+func writeSlowly(w http.ResponseWriter, r *http.Request, resp response, d time.Duration) {
+	half := &halves{ResponseWriter: w, pause: func() bool {
+		_ = http.NewResponseController(w).Flush()
+		return pause(r.Context(), d)
+	}}
+	writeResponse(half, resp)
+}
+
+// halves writes what it is given in two halves.
+type halves struct {
+	http.ResponseWriter
+	pause func() bool
+}
+
+func (h *halves) Write(p []byte) (int, error) {
+	n, err := h.ResponseWriter.Write(p[:len(p)/2])
+	if err != nil || !h.pause() {
+		return n, err
+	}
+	m, err := h.ResponseWriter.Write(p[len(p)/2:])
+	return n + m, err
 }
 
 // socketRequest lets a fault take the opening of a socket too.
@@ -171,6 +200,9 @@ func (s *Sim) socketRequest(w http.ResponseWriter, r *http.Request, token string
 		s.log(entry)
 	}
 	switch {
+	case fault != nil && fault.Hang:
+		log(0, nil)
+		<-r.Context().Done()
 	case fault != nil && fault.Hangup:
 		log(0, nil)
 		hangUp(w)

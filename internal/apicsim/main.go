@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rsa"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -62,7 +63,9 @@ BGP sessions, and read-only attributes.
 
 With --control-listen 127.0.0.1:9443 a script makes things go wrong, over plain HTTP:
   curl -X POST http://127.0.0.1:9443/sockets/close
+  curl -X POST http://127.0.0.1:9443/sockets/mute         # open, but nothing comes any more
   curl -X POST http://127.0.0.1:9443/sessions/expire
+  curl -X POST http://127.0.0.1:9443/subscriptions/expire
   curl -X POST 'http://127.0.0.1:9443/events/drop?n=5&match=extsubnet'
   curl http://127.0.0.1:9443/faults -d '{"match":"^POST /api/mo/","times":3,"status":503}'
   curl -X DELETE http://127.0.0.1:9443/faults
@@ -76,9 +79,21 @@ In a cluster that is the first member; /node/2/… is the second one, which this
   curl http://127.0.0.1:9443/node/2/faults -d '{"times":-1,"hangup":true}'
   curl -X POST http://127.0.0.1:9443/node/2/sockets/close
 A fault has: match (regular expression on "METHOD /path?query"), skip, times (0 is one,
-negative is all), delay ("1.5s"), status, code and text (an error object; without them
-HTML, as from the web server), after (do it, then answer so), hangup, empty (totalCount
-without objects), closeSockets, expireSessions.
+negative is all), rate (let so many pass each second and take the others, with 503 unless
+it says otherwise), delay ("1.5s"), body (as long between the halves of the answer), status,
+code and text (an error object; without them HTML, as from the web server), after (do it,
+then answer so), hangup, hang (no answer ever), empty (totalCount without objects), and
+closeSockets, muteSockets, expireSubscriptions, expireSessions before it is looked at.
+--fault arms one from the start; a few more:
+  {"rate":5}                                                    a throttle of 5 requests a second
+  {"match":"aaaLogin","rate":1}                                 one of logins
+  {"match":"^GET /api/mo","empty":true}                         overload: a total, and no objects
+  {"match":"^POST /api/mo","hangup":true,"after":true}          a write is done, its answer is lost
+  {"match":"^POST /api/mo","status":202}                        accepted, and not done
+  {"match":"query-target","status":400,"code":"1","text":"Unable to process the query, result dataset is too big"}
+  {"match":"subscriptionRefresh","expireSubscriptions":true}    400, as after a refresh that came too late
+  {"match":"subscription=yes","closeSockets":true}              405, without a socket
+/stats counts the requests that faults took, the events that were lost, and what was cut.
 
 Environment:
   APIC_SIM_PASSWORD   password of --user, unless --password-file is given
@@ -92,6 +107,8 @@ type command struct {
 	seed, logFile, caFile, urlFile, names            string
 	certFiles                                        []string
 	anyAddress, plain                                bool
+	faults                                           []Fault
+	drops                                            []string
 	options                                          Options
 }
 
@@ -142,6 +159,18 @@ func (c *command) flags(stderr io.Writer) *flag.FlagSet {
 	fs.BoolVar(&o.NoRefreshTimeout, "no-refresh-timeout", false, "ignore refresh-timeout, as before APIC 4.0")
 	fs.BoolVar(&o.ModifyCreates, "modify-creates", false, "status=modified on an absent object creates it; else error 102")
 	fs.BoolVar(&o.ObserveTags, "observe-tags", false, "push changes of tagAnnotation and tagTag to subscriptions")
+	fs.Func("fault", "`JSON` of a fault, as for the control port, armed from the start; may be repeated", func(v string) error {
+		var f Fault
+		if err := json.Unmarshal([]byte(v), &f); err != nil {
+			return err
+		}
+		c.faults = append(c.faults, f)
+		return nil
+	})
+	fs.Func("drop-events", "`regexp` of DNs whose events are lost without a word; may be repeated", func(v string) error {
+		c.drops = append(c.drops, v)
+		return nil
+	})
 	fs.IntVar(&o.MaxResult, "max-result", 100_000, "objects in an answer before \"dataset is too big\"")
 	fs.IntVar(&o.SocketQueue, "socket-queue", 200_000, "events that wait for a slow reader before its socket is closed")
 	fs.Usage = func() {
@@ -214,6 +243,16 @@ func (c *command) run(ctx context.Context, stdout io.Writer) error {
 		}
 		if err := sim.Seed(data); err != nil {
 			return fmt.Errorf("%s: %w", c.seed, err)
+		}
+	}
+	for _, f := range c.faults {
+		if err := sim.AddFault(f); err != nil {
+			return fmt.Errorf("--fault: %w", err)
+		}
+	}
+	for _, match := range c.drops {
+		if err := sim.DropEvents(-1, match); err != nil {
+			return fmt.Errorf("--drop-events: %w", err)
 		}
 	}
 	var servers []func() error

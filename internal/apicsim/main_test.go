@@ -45,6 +45,7 @@ func TestProgram(t *testing.T) {
 			"--user", "ops", "--password-file", file("password", "s3cret\n"),
 			"--seed", file("seed.json", "["+fabricT+"]"), "--ca-file", file("ca.pem", ""),
 			"--request-log", file("log", ""), "--url-file", file("url", ""), "--apic-version", "5.2(7f)",
+			"--fault", `{"match":"fvCtx","status":503}`, "--fault", `{"match":"vzAny","status":502}`, "--drop-events", "tn-T",
 		}, in, &stderr)
 		_ = in.Close()
 	})
@@ -117,6 +118,14 @@ func TestProgram(t *testing.T) {
 	if _, body = ask("GET", said["APIC_SIM_CONTROL"]+"/node/2/stats", "", ""); !strings.Contains(body, `"Sessions":0`) {
 		t.Errorf("stats of the second member: %s", body)
 	}
+	for class, status := range map[string]int{"fvCtx": http.StatusServiceUnavailable, "vzAny": http.StatusBadGateway} {
+		if resp, _ = ask("GET", urls[0]+"/api/class/"+class+".json", "", ""); resp.StatusCode != status {
+			t.Errorf("a fault from the command line: %d, want %d", resp.StatusCode, status)
+		}
+	}
+	if _, body = ask("GET", said["APIC_SIM_CONTROL"]+"/stats", "", ""); !strings.Contains(body, `"Faults":2,`) {
+		t.Errorf("stats after the faults: %s", body)
+	}
 	if url, err := os.ReadFile(file("url", "")); err != nil || strings.TrimSpace(string(url)) != said["APIC_SIM_URL"] {
 		t.Errorf("url file holds %q (%v)", url, err)
 	}
@@ -125,7 +134,7 @@ func TestProgram(t *testing.T) {
 	if code != 0 {
 		t.Errorf("exit code %d: %s", code, &stderr)
 	}
-	if log, err := os.ReadFile(file("log", "")); err != nil || strings.Count(string(log), "\n") != 5 {
+	if log, err := os.ReadFile(file("log", "")); err != nil || strings.Count(string(log), "\n") != 7 {
 		t.Errorf("request log (%v):\n%s", err, log)
 	}
 }
@@ -144,6 +153,10 @@ func TestProgramRefusesWhatMakesNoSense(t *testing.T) {
 		{[]string{"--listen", "127.0.0.1:0", "--control-listen", ":0"}, ":0 is not a loopback address"},
 		{[]string{"--listen", "nonsense"}, "missing port"},
 		{[]string{"--nonsense"}, "flag provided but not defined"},
+		{[]string{"--fault", "{"}, "unexpected end of JSON"},
+		{[]string{"--fault", `{"match":"("}`, "--listen", "127.0.0.1:0"}, "--fault: error parsing regexp"},
+		{[]string{"--fault", `{"mash":"x"}`}, "unknown field"},
+		{[]string{"--drop-events", "(", "--listen", "127.0.0.1:0"}, "--drop-events: error parsing regexp"},
 		{[]string{"extra"}, "unexpected argument"},
 		{[]string{"--password-file", empty}, "empty password"},
 		{[]string{"--seed", empty, "--listen", "127.0.0.1:0"}, "malformed JSON"},

@@ -58,6 +58,9 @@ type Sim struct {
 	subs       map[string]*subscription // id -> subscription, of all sessions
 	timers     map[*time.Timer]bool
 	faults     []*armed
+	faulted    int // requests that a fault took
+	lost       int // events
+	cut        int // sockets, subscriptions and sessions
 	drops      []*dropping
 	logins     int
 	loginTimes []time.Time
@@ -245,6 +248,9 @@ type Stats struct {
 	Classes                                   map[string]int // objects by class
 	Conflicts                                 int            // prefixes with import-security that several EPGs of a VRF hold
 	ConflictsSeen                             int            // how often a prefix came to be one of those
+	Faults                                    int            // requests that a fault took
+	Lost                                      int            // events that DropEvents lost, or that went to a mute socket
+	Cut                                       int            // sockets, subscriptions and sessions that were ended or silenced by a fault
 }
 
 // Stats returns counts of sessions, open sockets, live subscriptions, objects and conflicts.
@@ -254,6 +260,7 @@ func (s *Sim) Stats() Stats {
 	st := Stats{
 		Sessions: len(s.sessions), Classes: map[string]int{},
 		Conflicts: len(s.conflicts.lost), ConflictsSeen: s.conflicts.seen,
+		Faults: s.faulted, Lost: s.lost, Cut: s.cut,
 	}
 	for sess := range s.sessions {
 		st.Sockets += len(sess.sockets)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -169,6 +170,7 @@ type socket struct {
 	queue []event
 	wake  chan struct{} // holds one token while queue has news
 	stop  context.CancelFunc
+	muted atomic.Bool
 }
 
 // send queues a frame. A reader that lets the queue run full loses its socket.
@@ -223,6 +225,7 @@ func (s *Sim) serveSocket(w http.ResponseWriter, r *http.Request, token string, 
 	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{
 		InsecureSkipVerify: true, // no check of Origin: clients are programs
 		CompressionMode:    websocket.CompressionDisabled,
+		OnPingReceived:     func(context.Context, []byte) bool { return !k.muted.Load() },
 	})
 	if err != nil {
 		return // Accept has answered
@@ -259,6 +262,10 @@ func (k *socket) deliver(ctx context.Context, conn *websocket.Conn) {
 		k.sim.mu.Lock()
 		events := k.queue
 		k.queue = nil
+		if k.muted.Load() {
+			k.sim.lost += len(events)
+			events = nil
+		}
 		k.sim.mu.Unlock()
 		for _, e := range events {
 			if !pause(ctx, time.Until(e.due)) || conn.Write(ctx, websocket.MessageText, e.frame) != nil {

@@ -76,7 +76,7 @@ const environmentHelp = `The APIC is reached as the environment says:
   ACI_CERT_NAME             the name of its certificate at the APIC, to sign requests instead of logging in, and
   ACI_PRIVATE_KEY_FILE      the private key of that: RSA, PEM, not encrypted; read again at every new session
   ACI_CA_FILE               PEM file of the CA that the APIC's certificate must come from, or
-  ACI_CERT_FINGERPRINT      SHA-256 of the certificate itself; without either the system's roots decide
+  ACI_CERT_FINGERPRINT      SHA-256 of the certificate itself, or several; without either the system's roots decide
   ACI_INSECURE_SKIP_VERIFY  true: trust any certificate (warns)
 
 Every flag has an environment twin, named behind it; a flag beats its twin, and an empty twin is none.`
@@ -115,6 +115,7 @@ func run(ctx context.Context, c config, s settings) error {
 
 	s.apic.OnRequest = countRequests(ctrlmetrics.Registry)
 	s.apic.OnLoginFailure = countLogins(ctrlmetrics.Registry)
+	s.apic.OnFailover = countFailovers(ctrlmetrics.Registry)
 	fabric, err := apic.New(s.members, s.username, s.apic)
 	if err != nil {
 		return err
@@ -383,6 +384,15 @@ func tellRefusal(r prometheus.Registerer, status func() apic.Status) {
 		}
 		return 0
 	}))
+}
+
+// countFailovers counts the sessions that began at another member of the APIC cluster.
+func countFailovers(r prometheus.Registerer) func() {
+	total := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "acisync_apic_failovers_total", Help: "Sessions that began at another member of the APIC cluster than the one before.",
+	})
+	r.MustRegister(total)
+	return total.Inc
 }
 
 // framework passes on what controller-runtime and client-go have to say at a minimum level.

@@ -54,6 +54,7 @@ type options struct {
 	silent     bool              // logins do not tell what the user may read
 	unrecorded bool              // records are not kept
 	metrics    prometheus.Registerer
+	members    int // of the APIC cluster; 0 is one
 }
 
 // world is a fabric, a cluster and a controller between them. It lives in a bubble.
@@ -62,6 +63,9 @@ type world struct {
 	opts options
 	sim  *apicsim.Sim
 	net  memnet.Network
+
+	members []*apicsim.Sim // of the cluster; sim is the first
+	servers []*http.Server // of these
 
 	objects map[desired.Ref]metav1.Object // the cluster
 	age     time.Duration                 // each workload is a second younger than the one before
@@ -86,6 +90,7 @@ type world struct {
 	late     time.Duration         // until the answer to a POST that was carried out
 	deny     map[string]string     // part of a body -> what the APIC says to refuse it
 	broken   []string              // laws that were
+	asked    []time.Time           // when requests of clients ended
 }
 
 // bubble runs f with a fake clock, after the controller has taken control of an empty cluster.
@@ -119,15 +124,25 @@ func start(t *testing.T, o options) *world {
 	for _, l := range slices.Sorted(maps.Keys(w.opts.vrfs)) {
 		w.makeL3Out(l)
 	}
-	l, err := w.net.Listen("apic1:80")
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := &http.Server{Handler: http.HandlerFunc(w.serve)}
 	var wg sync.WaitGroup
-	wg.Go(func() { _ = srv.Serve(l) })
+	for i := range max(1, o.members) {
+		m := w.sim
+		if i > 0 {
+			m = w.sim.Member()
+			t.Cleanup(m.Close)
+		}
+		l, err := w.net.Listen(member(i) + ":80")
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.serve(m, rw, r) })}
+		w.members, w.servers = append(w.members, m), append(w.servers, srv)
+		wg.Go(func() { _ = srv.Serve(l) })
+	}
 	t.Cleanup(func() {
-		_ = srv.Close()
+		for _, srv := range w.servers {
+			_ = srv.Close()
+		}
 		wg.Wait()
 	})
 	t.Cleanup(func() {
@@ -143,6 +158,9 @@ func start(t *testing.T, o options) *world {
 	return w
 }
 
+// member is the host of a member of the cluster, of which 0 is the first.
+func member(i int) string { return fmt.Sprintf("apic%d", i+1) }
+
 // vrf is the VRF of l; an L3Out that a test made itself has one of its own.
 func (w *world) vrf(l aci.L3Out) string {
 	if vrf, ok := w.opts.vrfs[l.Name]; ok {
@@ -151,12 +169,12 @@ func (w *world) vrf(l aci.L3Out) string {
 	return string(l.DN())
 }
 
-// serve lets the simulator answer and watches over two laws: one writer per VRF, and no
+// serve lets a simulator answer and watches over two laws: one writer per VRF, and no
 // address of ours in two EPGs of a VRF.
-func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
+func (w *world) serve(sim *apicsim.Sim, rw http.ResponseWriter, r *http.Request) {
 	if w.opts.silent && r.URL.Path == "/api/aaaLogin.json" {
 		answer := httptest.NewRecorder()
-		w.sim.ServeHTTP(answer, r)
+		sim.ServeHTTP(answer, r)
 		head, _, _ := strings.Cut(answer.Body.String(), `,"children":`)
 		_, _ = io.WriteString(rw, head+"}}]}")
 		return
@@ -168,14 +186,14 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 		w.mu.Unlock()
 		if h != nil && r.Method == http.MethodGet {
 			answer := httptest.NewRecorder()
-			w.sim.ServeHTTP(answer, r)
+			sim.ServeHTTP(answer, r)
 			h(r) // the answer is as of before
 			maps.Copy(rw.Header(), answer.Header())
 			rw.WriteHeader(answer.Code)
 			_, _ = rw.Write(answer.Body.Bytes())
 			return
 		}
-		w.sim.ServeHTTP(rw, r)
+		sim.ServeHTTP(rw, r)
 		return
 	}
 	vrf := w.vrf(l)
@@ -211,11 +229,11 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 		first()
 	}
 	if late == 0 {
-		w.sim.ServeHTTP(rw, r)
+		sim.ServeHTTP(rw, r)
 		return
 	}
 	answer := httptest.NewRecorder()
-	w.sim.ServeHTTP(answer, r)
+	sim.ServeHTTP(answer, r)
 	time.Sleep(late)
 	rw.WriteHeader(answer.Code)
 	_, _ = rw.Write(answer.Body.Bytes())
@@ -274,7 +292,16 @@ func (w *world) run() {
 func (w *world) build(once bool) (*apic.Client, *controller.Controller) {
 	w.t.Helper()
 	log := slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	client, err := apic.New([]*url.URL{{Scheme: "http", Host: "apic1"}}, "admin", apic.Options{
+	var members []*url.URL
+	for i := range w.members {
+		members = append(members, &url.URL{Scheme: "http", Host: member(i)})
+	}
+	client, err := apic.New(members, "admin", apic.Options{
+		OnRequest: func(string, int, time.Duration) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.asked = append(w.asked, time.Now())
+		},
 		Password:    aci.Secret(cmp.Or(w.opts.password, "apic-sim")),
 		DialContext: w.net.DialContext, Logger: log, ReadOnce: once,
 	})

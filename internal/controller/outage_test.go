@@ -2,6 +2,7 @@ package controller_test
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -104,6 +105,35 @@ func TestDriftDuringAGapIsRepaired(t *testing.T) {
 		w.sleep(5 * time.Second)
 		w.want("a/web*: 10.0.0.1* 10.0.0.2*", "b/db*: 10.0.0.9*")
 		w.wantPosts(2)
+	})
+}
+
+// What was changed by hand while no events came is put back by the first read after the reconnect, not by a later one.
+func TestDriftInAGapIsRepairedByTheReadAfterIt(t *testing.T) {
+	bubble(t, options{}, func(w *world) {
+		w.deploy("web", "a/web", "10.0.0.1", "10.0.0.2")
+		w.sleep(time.Minute)
+		w.forget()
+		w.fault(apicsim.Fault{Match: "^GET /socket", Times: 4, Status: 503})
+		w.sim.CloseSockets()
+		w.remove(dn("a/web/10.0.0.2"))
+		w.sleep(2 * time.Minute)
+		w.want("a/web*: 10.0.0.1* 10.0.0.2*")
+		var open, post time.Time
+		reads := 0 // of the L3Out, before the write
+		for _, r := range w.requests() {
+			switch {
+			case r.Path == "/socket{token}" && r.Status == http.StatusSwitchingProtocols:
+				open = r.Time
+			case r.Method == http.MethodPost && post.IsZero():
+				post = r.Time
+			case post.IsZero() && !open.IsZero() && strings.HasSuffix(r.Path, "/out-a.json") && strings.Contains(r.Query, "page=0"):
+				reads++
+			}
+		}
+		if open.IsZero() || post.Before(open) || post.Sub(open) > time.Second || reads != 1 {
+			t.Errorf("the socket is open at %v, the write comes at %v after %d reads", open, post, reads)
+		}
 	})
 }
 

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/haystacknetworks/aci-sync/internal/apicsim"
 )
 
 const badIP = `"ip":"10.1.0.7/32","name"`
@@ -61,6 +63,86 @@ func TestARefusedAddressBacksOffAlone(t *testing.T) {
 				w.forget()
 				w.sleep(time.Hour)
 				w.wantPosts(0)
+			})
+		})
+	}
+}
+
+// messages are what is told of the addresses of an EPG that are refused.
+func (w *world) messages(epg string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var b strings.Builder
+	for _, q := range w.statuses[extEPG(epg)].Problems {
+		b.WriteString(q.Reason + ": " + q.Message + "\n")
+	}
+	return b.String()
+}
+
+// Two addresses of one EPG, refused for reasons of their own at different times: each is told of in the APIC's words, and
+// each is tried again in its own time.
+func TestEachRefusedAddressHasItsOwnReasonAndItsOwnTime(t *testing.T) {
+	bubble(t, options{}, func(w *world) {
+		tries := func(ip string) int {
+			return len(slices.DeleteFunc(w.posts(), func(r apicsim.Request) bool { return !strings.Contains(string(r.Body), `"ip":"`+ip+`/32"`) }))
+		}
+		w.refuse(`"ip":"10.0.0.7/32"`, "Invalid one")
+		w.refuse(`"ip":"10.0.0.8/32"`, "Invalid two")
+		w.deploy("web", "a/web", "10.0.0.1", "10.0.0.7")
+		w.sleep(10 * time.Minute) // the first one is tried every five minutes by now
+		w.forget()
+		w.pods("web", "10.0.0.8")
+		w.sleep(time.Minute)
+		if one, two := tries("10.0.0.7"), tries("10.0.0.8"); one > 1 || two < 4 {
+			t.Errorf("within a minute the first was tried %d times, the second %d times", one, two)
+		}
+		want := "Refused: Deployment shop/web: the APIC refuses " + dn("a/web/10.0.0.7") + ": Invalid one; " +
+			"Deployment shop/web: the APIC refuses " + dn("a/web/10.0.0.8") + ": Invalid two\n"
+		if got := w.messages("a/web"); got != want {
+			t.Errorf("told:\n%swant:\n%s", got, want)
+		}
+		w.want("a/web*: 10.0.0.1*")
+
+		// One is let in, and is no longer told of; the other waits on.
+		w.refuse(`"ip":"10.0.0.8/32"`, "")
+		w.sleep(2 * time.Minute)
+		w.want("a/web*: 10.0.0.1* 10.0.0.8*")
+		if got := w.messages("a/web"); strings.Contains(got, "10.0.0.8") || !strings.Contains(got, "10.0.0.7") {
+			t.Errorf("told: %s", got)
+		}
+	})
+}
+
+// What is not the fault of an object is no reason to look for one.
+func TestABatchIsSplitOnlyBecauseOfAnObject(t *testing.T) {
+	for name, f := range map[string]apicsim.Fault{
+		"a server error":             {Status: 503},
+		"an error of the APIC":       {Status: 500, Code: "1", Text: "something went wrong"},
+		"a missing parent":           {Status: 400, Code: "102", Text: "configured object ((Dn0)) not found Dn0=" + dn("a/web") + ", "},
+		"an object that is there":    {Status: 400, Code: "103", Text: "Cannot create L3extSubnet (l3extSubnet); object " + dn("a/web/10.1.0.7") + " already exists."},
+		"a session that ended":       {Status: 403, Code: "403", Text: "Token was invalid (Error: Token timeout)"},
+		"an answer that is lost":     {Hangup: true, After: true},
+		"an answer that comes later": {Status: 202, After: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, options{}, func(w *world) {
+				w.deploy("web", "a/web")
+				w.sleep(2 * time.Second)
+				w.forget()
+				w.postFault(1, f)
+				w.pods("web", addrs(100)...)
+				w.sleep(30 * time.Second)
+				if n := strings.Count(w.fabric(), "*"); n != 1+100 {
+					t.Errorf("%d objects of ours", n)
+				}
+				for i, r := range w.posts() {
+					if n := strings.Count(string(r.Body), `"l3extSubnet"`); i > 1 || n < 99 { // 103 names one: it is there for all we know
+						t.Errorf("POST %d has %d subnets, answered %d %s", i+1, n, r.Status, r.Code)
+					}
+				}
+				if got := w.messages("a/web"); got != "" {
+					t.Errorf("told: %s", got)
+				}
 			})
 		})
 	}

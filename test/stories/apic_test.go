@@ -42,6 +42,10 @@ import (
 //	apic fault JSON|clear        see apicsim.Fault
 //	apic drop COUNT REGEXP       lose events of objects whose DN matches
 //	apic sockets | sessions      close all
+//	apic mute                    leave all sockets open and silent
+//	apic members COUNT           of the cluster, before aci-sync starts
+//	apic member N VERB ARG...    the same at the Nth member: its faults, its network, its sessions
+//	apic recertify               restart with a certificate that nobody knows
 //	apic version VERSION         another release, as after an upgrade: all sessions end
 //	apic rights all|TENANT...    what aci-sync may read and write, from its next login on, which comes now
 //	apic password PASSWORD       of aci-sync's user from now on; sessions stay
@@ -61,7 +65,7 @@ func apicVerb(s *story, ts *testscript.TestScript, args []string) error {
 	need := map[string]int{
 		"post": 2, "delete": 1, "exists": 1, "is": 2, "tag": 3, "dump": 2, "fault": 1, "drop": 2, "wire": 1,
 		"attempts": 1, "hold": 1, "held": 1, "stats": 2, "owned": 3, "deleteall": 2, "version": 1, "rights": 1,
-		"password": 1, "certificate": 1, "orchestrate": 1, "seed": 1, "snapshot": 1, "rollback": 1,
+		"password": 1, "certificate": 1, "orchestrate": 1, "seed": 1, "snapshot": 1, "rollback": 1, "members": 1, "member": 2,
 	}
 	if len(args) < need[do] {
 		return fmt.Errorf("apic %s takes %d arguments", do, need[do])
@@ -87,6 +91,12 @@ func apicVerb(s *story, ts *testscript.TestScript, args []string) error {
 			return errors.New("aci-sync's user is not locked")
 		}
 		return nil
+	case "members":
+		return s.enlarge(args[0])
+	case "member":
+		return s.at(ts, args)
+	case "recertify":
+		return s.exchange()
 	case "reload":
 		s.sim.ReloadLeafs()
 		return nil
@@ -199,6 +209,9 @@ func (s *story) trouble(ts *testscript.TestScript, do string, args []string) err
 		return s.sim.AddFault(apicsim.Fault{Match: refused, Times: -1, Status: 400, Code: "1", Text: expand(ts, args[1])})
 	case "sockets":
 		s.sim.CloseSockets()
+		return nil
+	case "mute":
+		s.sim.MuteSockets()
 		return nil
 	case "version":
 		s.sim.SetVersion(args[0])
@@ -443,7 +456,7 @@ func requestsVerb(s *story, ts *testscript.TestScript, args []string) error {
 		return err
 	}
 	var lines []string
-	for _, r := range s.sim.Requests(s.since) {
+	for _, r := range s.asked(s.since) {
 		if line := requestLine(r); r.User != otherUser && re.MatchString(line) {
 			lines = append(lines, line)
 		}

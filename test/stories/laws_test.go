@@ -38,7 +38,7 @@ func (s *story) checkLaws() {
 			s.t.Errorf("law of %s: %v", name, broken)
 		}
 	}
-	all := s.sim.Requests(0)
+	all := s.everything()
 	check("bodies", bodies(all))
 	check("twice", twice(all))
 	check("leaders", oneAfterTheOther(all))

@@ -250,7 +250,7 @@ func (s *story) command(env, args []string) *exec.Cmd {
 		"--kubeconfig="+s.kubeconfig, "--namespace-selector=kubernetes.io/metadata.name="+s.ns,
 		"--cluster-id="+s.cluster, "--log-format=text")...)
 	cmd.Env = append([]string{
-		"HOME=" + s.dir, "ACI_APIC=" + s.wire.url(), "ACI_USERNAME=" + ourUser, "ACI_PASSWORD=" + password,
+		"HOME=" + s.dir, "ACI_APIC=" + s.urls(), "ACI_USERNAME=" + ourUser, "ACI_PASSWORD=" + password,
 		"ACI_CA_FILE=" + s.caFile, "GORACE=halt_on_error=1",
 	}, env...)
 	cmd.Dir = s.dir

@@ -54,6 +54,9 @@ type story struct {
 
 	sim         *apicsim.Sim
 	wire        *wire
+	others      []*member // of the APIC cluster; none unless a script asks for them
+	theirs      *member   // through which the story itself works then; aci-sync does not know it
+	cert        apicsim.Certificate
 	link        *link // nil before it is used
 	caFile      string
 	fingerprint string // of the certificate
@@ -170,7 +173,7 @@ func (s *story) startAPIC(modifyCreates bool) error {
 	if err != nil {
 		return err
 	}
-	s.fingerprint = cert.Fingerprint
+	s.cert, s.fingerprint = cert, cert.Fingerprint
 	s.caFile = filepath.Join(s.dir, "ca.pem")
 	if err := os.WriteFile(s.caFile, cert.PEM, 0o600); err != nil {
 		return err
@@ -186,6 +189,9 @@ func (s *story) startAPIC(modifyCreates bool) error {
 // end stops what runs and checks what holds for every story.
 func (s *story) end() {
 	s.wire.release()
+	for _, m := range s.others {
+		m.wire.release()
+	}
 	for _, p := range s.procs {
 		if p.running() {
 			_ = p.cmd.Process.Signal(syscall.SIGCONT)
@@ -208,9 +214,9 @@ func (s *story) end() {
 		}
 	}
 	keep("fabric.txt", []byte(s.sim.Dump("uni")))
-	keep("requests.txt", []byte(requestLines(s.sim.Requests(0))))
+	keep("requests.txt", []byte(requestLines(s.everything())))
 	s.t.Logf("the fabric at the end:\n%s", s.sim.Dump("uni/tn-"+s.tenant))
-	s.t.Logf("the last requests:\n%s", lastLines(requestLines(s.sim.Requests(0)), 40))
+	s.t.Logf("the last requests:\n%s", lastLines(requestLines(s.everything()), 40))
 	for name, p := range s.procs {
 		log := p.log.String()
 		keep("aci-sync-"+name+".log", []byte(log))

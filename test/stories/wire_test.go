@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"regexp"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/haystacknetworks/aci-sync/internal/apicsim"
@@ -20,6 +21,7 @@ type wire struct {
 	server   *http.Server
 	sim      *apicsim.Sim
 	served   sync.WaitGroup
+	cert     atomic.Pointer[tls.Certificate] // that connections see
 
 	mu       sync.Mutex // guards the fields below
 	mode     string     // "up", "refuse" or "hang"
@@ -38,9 +40,11 @@ func serve(ctx context.Context, sim *apicsim.Sim, cert tls.Certificate) (*wire, 
 		return nil, err
 	}
 	w := &wire{listener: l, sim: sim, mode: "up", conns: map[net.Conn]struct{}{}, released: make(chan struct{})}
+	w.show(cert)
 	w.server = &http.Server{Handler: w, ReadHeaderTimeout: 30 * time.Second}
 	secure := tls.NewListener(w, &tls.Config{
-		Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
+		MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return w.cert.Load(), nil },
 	})
 	w.served.Go(func() { _ = w.server.Serve(secure) })
 	return w, nil
