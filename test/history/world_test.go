@@ -71,6 +71,8 @@ type world struct {
 	lasted time.Duration // at the end
 	dump   string        // of the fabric, at the end
 
+	storms *storms // nil in plain histories
+
 	fabric sync.Mutex // held while somebody writes the fabric
 
 	mu sync.Mutex
@@ -78,7 +80,8 @@ type world struct {
 	records  map[aci.ExtEPG]desired.Record
 	statuses map[aci.ExtEPG]desired.Status
 	posts    int
-	kill     string // "before" or "after": what to do at the next POST
+	posted   time.Time // when the last one came
+	kill     string    // "before" or "after": what to do at the next POST
 	broken   []string
 	log      bytes.Buffer
 }
@@ -109,6 +112,9 @@ func begin(t *testing.T, with []string) *world {
 	}
 	for _, s := range with {
 		w.with[s] = true
+	}
+	if w.with["storms"] {
+		w.storms = &storms{world: w, flow: newFlow(), stats: newStats()}
 	}
 	w.sim = apicsim.New(apicsim.Options{ObserveTags: w.with["tags"], ModifyCreates: w.with["modified"]})
 	w.rested(nil)
@@ -153,8 +159,12 @@ func (w *world) complain(list ...string) {
 
 // serve lets the simulator answer, and judges each POST of the controller.
 func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
+	w.storms.count(r)
 	l3out := history.Path(strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/api/mo/"), ".json"))
 	if r.Method != http.MethodPost || !strings.HasPrefix(r.URL.Path, "/api/mo/") {
+		if !w.storms.delay(r.Context()) {
+			panic(http.ErrAbortHandler)
+		}
 		w.sim.ServeHTTP(rw, r)
 		return
 	}
@@ -171,6 +181,7 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 	from := w.run
 	w.mu.Lock()
 	w.posts++
+	w.posted = time.Now()
 	kill := w.kill
 	w.kill = ""
 	w.mu.Unlock()
@@ -180,6 +191,9 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 	defer from.fly(vrf, -1) // also when the simulator hangs up
 	if w.with["slow"] {
 		time.Sleep(300 * time.Millisecond)
+	}
+	if !w.storms.delay(r.Context()) {
+		panic(http.ErrAbortHandler)
 	}
 	if kill == "before" {
 		from.die()
@@ -394,7 +408,7 @@ func (w *world) build(once bool) *run {
 	log := slog.New(slog.NewTextHandler(r, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
 	r.client, err = apic.New([]*url.URL{{Scheme: "http", Host: "apic1"}}, "admin", apic.Options{
-		Password: aci.Secret("apic-sim"), DialContext: r.dial, Logger: log, ReadOnce: once,
+		Password: aci.Secret("apic-sim"), DialContext: r.dial, Logger: log, ReadOnce: once, Rate: w.storms.rate(),
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -416,6 +430,9 @@ func (w *world) limit() int {
 }
 
 func (r *run) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	if err := r.storms.travel(ctx); err != nil {
+		return nil, err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.dead {
@@ -423,6 +440,7 @@ func (r *run) dial(ctx context.Context, network, addr string) (net.Conn, error) 
 	}
 	c, err := r.net.DialContext(ctx, network, addr)
 	if err == nil {
+		c = r.storms.over(c)
 		r.conns = append(r.conns, c)
 	}
 	return c, err
@@ -563,6 +581,8 @@ func (w *world) do(s history.Step) {
 		w.lift(extEPG(s.Args[0]))
 	case "fault":
 		w.fault(s.Args[0])
+	case "storm":
+		w.storms.begin(s.Storm())
 	case "sleep":
 		if d, err := time.ParseDuration(s.Args[0]); err == nil {
 			w.sleep(d)
@@ -643,6 +663,7 @@ func (w *world) settle() {
 	}
 	before := w.look()
 	w.sim.ClearFaults()
+	w.storms.calm()
 	w.sleep(2 * time.Second)
 	w.mu.Lock()
 	armed := w.kill != ""
@@ -652,6 +673,7 @@ func (w *world) settle() {
 		w.run.die()
 	}
 	w.buried()
+	w.storms.recover()
 	for began := time.Now(); ; {
 		w.mu.Lock()
 		posts := w.posts
@@ -669,6 +691,7 @@ func (w *world) settle() {
 			return
 		}
 	}
+	w.storms.judge()
 	after := w.look()
 	is := w.recordsOf()
 	w.mind.Thaw(func(epg, ip string) bool { return before.Has(epg + "/" + ip) })
