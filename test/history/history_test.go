@@ -144,7 +144,7 @@ func TestAHistoryIsReadAsItIsPrinted(t *testing.T) {
 		if diff := gocmp.Diff(h.String(), again.String()); diff != "" {
 			t.Fatalf("seed %d (-generated +parsed)\n%s", seed, diff)
 		}
-		for _, s := range append(h.Steps, history.GenerateStorms(seed).Steps...) {
+		for _, s := range slices.Concat(h.Steps, history.GenerateStorms(seed).Steps, history.GenerateLeaders(seed).Steps) {
 			used[s.Verb] = true
 		}
 	}

@@ -15,10 +15,18 @@ import (
 
 var storm = flag.Uint64("storm", 0, "play the storms of this seed only, and show all of it; with TestStorms")
 
+var leader = flag.Uint64("leader", 0, "play the leaders of this seed only, and show all of it; with TestLeaders")
+
 // TestStorms plays histories over which storms come.
 func TestStorms(t *testing.T) {
 	t.Parallel()
 	simulate(t, *storm, history.GenerateStorms)
+}
+
+// TestLeaders plays histories of several replicas.
+func TestLeaders(t *testing.T) {
+	t.Parallel()
+	simulate(t, *leader, history.GenerateLeaders)
 }
 
 // simulate plays the histories of fixed seeds and, as long as there is time, of fresh ones; or that of one.
@@ -47,7 +55,7 @@ func simulate(t *testing.T, one uint64, generate func(uint64) history.History) {
 		for range runtime.GOMAXPROCS(0) {
 			t.Run("", func(t *testing.T) {
 				t.Parallel()
-				for failures.Load() < maxFailures && time.Since(began) < *budget*3/4 {
+				for failures.Load() < maxFailures && time.Since(began) < *budget/2 {
 					n := next.Add(1)
 					if n > fixedStorms {
 						n = fresh + n - fixedStorms

@@ -43,6 +43,9 @@ var Storms = []Storm{
 // StormWorlds are the words that may stand behind "with" beside Worlds.
 var StormWorlds = []string{
 	"storms", // convergence and requests are bounded
+	"two",    // replicas, one of which leads
+	"three",
+	"dry", // a dry run beside them
 }
 
 // GenerateStorms makes the history of a seed in which storms come over the steps of others, time passes in
@@ -120,4 +123,46 @@ func (s Step) Storm() (Storm, time.Duration) {
 	storm, _ := stormOf(s.arg(0))
 	d, _ := time.ParseDuration(s.arg(1))
 	return storm, d
+}
+
+// GenerateLeaders makes the history of a seed in which two or three replicas run over one cluster, and are killed,
+// halted or cut off, in storms, too.
+func GenerateLeaders(seed uint64) History {
+	g := &generator{Rand: rand.New(rand.NewPCG(seed, 8)), cluster: NewCluster(), mind: NewMind(nil)}
+	h := History{With: []string{"storms", pick(g, "two", "two", "three")}}
+	for _, w := range append([]string{"dry"}, Worlds...) {
+		if g.IntN(4) == 0 {
+			h.With = append(h.With, w)
+		}
+	}
+	for range 2 + g.IntN(3) {
+		g.add(step("target", g.workload(), g.epg()))
+		pod, workload := g.podOf()
+		g.add(step("pod", pod, workload, g.ip()))
+	}
+	for range 2 + g.IntN(3) {
+		for range 2 + g.IntN(4) {
+			if g.IntN(3) == 0 {
+				g.storm()
+			}
+			if g.IntN(3) > 0 {
+				d := time.Duration(1+g.IntN(30)) * time.Second
+				g.add(step("replica", pick(g, "leader", "leader", "leader", "other"), pick(g, "kill", "halt", "halt", "cut", "slow", "end"), d.String()))
+			}
+			for range g.IntN(5) {
+				if g.IntN(3) > 0 {
+					g.inCluster()
+				} else {
+					g.onFabric()
+				}
+				if g.IntN(2) == 0 {
+					g.add(step("sleep", fmt.Sprintf("%dms", 10+g.IntN(400)*g.IntN(10))))
+				}
+			}
+			g.pass()
+		}
+		g.add(step("settle"))
+	}
+	h.Steps = g.steps
+	return h
 }

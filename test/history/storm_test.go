@@ -265,15 +265,21 @@ func (s *storms) judge() {
 
 // cut cuts all connections to the APIC.
 func (w *world) cut() {
-	if w.run == nil {
-		return
+	runs := []*run{w.run}
+	if w.leaders != nil {
+		runs = w.leaders.runs()
 	}
-	w.run.mu.Lock()
-	defer w.run.mu.Unlock()
-	for _, c := range w.run.conns {
-		_ = c.Close()
+	for _, r := range runs {
+		if r == nil {
+			continue
+		}
+		r.mu.Lock()
+		for _, c := range r.conns {
+			_ = c.Close()
+		}
+		r.conns = nil
+		r.mu.Unlock()
 	}
-	w.run.conns = nil
 }
 
 // travel is the way of a connection that is to be made.
@@ -297,7 +303,7 @@ func (s *storms) over(c net.Conn) net.Conn {
 	if s == nil {
 		return c
 	}
-	return s.flow.over(c)
+	return &held{Conn: c, flow: s.flow, closed: make(chan struct{})}
 }
 
 // flow lets pass, or holds up, what a process sends and gets.
@@ -325,9 +331,28 @@ func (f *flow) stop() {
 func (f *flow) goOn() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.stops == 0 {
+		return // flushed meanwhile
+	}
 	if f.stops--; f.stops == 0 {
 		close(f.open)
 	}
+}
+
+// flush lets all pass.
+func (f *flow) flush() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.stops > 0 {
+		f.stops = 0
+		close(f.open)
+	}
+}
+
+func (f *flow) flows() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.stops == 0
 }
 
 // wait waits while it is held up; net.ErrClosed when done comes first.
@@ -349,32 +374,49 @@ func (f *flow) wait(done <-chan struct{}) error {
 	}
 }
 
-func (f *flow) over(c net.Conn) net.Conn { return &held{Conn: c, flow: f, closed: make(chan struct{})} }
-
-// held is a connection whose traffic is held up at times.
+// held is a connection whose traffic is held up at times: by the network, and by a process that does not run.
 type held struct {
 	net.Conn
 	flow   *flow
+	halt   *flow // of the process; nil for one that always runs
 	once   sync.Once
 	closed chan struct{}
 }
 
+func (c *held) wait() error {
+	if c.halt != nil {
+		if err := c.halt.wait(c.closed); err != nil {
+			return err
+		}
+	}
+	return c.flow.wait(c.closed)
+}
+
 func (c *held) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if held := c.flow.wait(c.closed); held != nil {
+	if held := c.wait(); held != nil {
 		return 0, held
 	}
 	return n, err
 }
 
 func (c *held) Write(p []byte) (int, error) {
-	if err := c.flow.wait(c.closed); err != nil {
+	if err := c.wait(); err != nil {
 		return 0, err
 	}
 	return c.Conn.Write(p)
 }
 
+// Close ends reading and writing. Of a process that does not run the other end hears only afterwards.
 func (c *held) Close() error {
 	c.once.Do(func() { close(c.closed) })
+	if c.halt != nil && !c.halt.flows() {
+		_ = c.SetReadDeadline(time.Unix(1, 0)) // who reads is waited for
+		go func() {
+			_ = c.halt.wait(nil)
+			_ = c.Conn.Close()
+		}()
+		return nil
+	}
 	return c.Conn.Close()
 }

@@ -71,7 +71,8 @@ type world struct {
 	lasted time.Duration // at the end
 	dump   string        // of the fabric, at the end
 
-	storms *storms // nil in plain histories
+	storms  *storms  // nil in plain histories
+	leaders *leaders // nil where one aci-sync runs without a lease
 
 	fabric sync.Mutex // held while somebody writes the fabric
 
@@ -93,6 +94,8 @@ type run struct {
 	client *apic.Client
 	end    func()
 
+	replica *replica // nil for one without a lease
+
 	mu     sync.Mutex
 	dead   bool
 	begun  bool // it said that it is in control
@@ -113,8 +116,11 @@ func begin(t *testing.T, with []string) *world {
 	for _, s := range with {
 		w.with[s] = true
 	}
-	if w.with["storms"] {
+	if w.with["storms"] || replicas(w.with) > 0 {
 		w.storms = &storms{world: w, flow: newFlow(), stats: newStats()}
+	}
+	if n := replicas(w.with); n > 0 {
+		w.leaders = newLeaders(w, n)
 	}
 	w.sim = apicsim.New(apicsim.Options{ObserveTags: w.with["tags"], ModifyCreates: w.with["modified"]})
 	w.rested(nil)
@@ -137,12 +143,20 @@ func begin(t *testing.T, with []string) *world {
 
 func (w *world) close() {
 	w.dump, w.lasted = w.sim.Dump("uni"), clock()
+	if w.leaders != nil {
+		w.leaders.close()
+		return
+	}
 	if w.run != nil {
 		w.run.end()
 	}
 }
 
 func (w *world) sleep(d time.Duration) {
+	if w.leaders != nil {
+		w.leaders.sleep(d)
+		return
+	}
 	time.Sleep(d)
 	synctest.Wait()
 }
@@ -178,7 +192,7 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 	fresh := w.fresh(l3out)
 	w.fabric.Unlock()
 
-	from := w.run
+	from := w.from(r)
 	w.mu.Lock()
 	w.posts++
 	w.posted = time.Now()
@@ -203,6 +217,7 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 	}
 	w.fabric.Lock()
 	defer w.fabric.Unlock()
+	w.leaders.judge(from)
 	before, seen := w.look(), w.sim.Stats().ConflictsSeen
 	defer func() {
 		t := history.Transaction{
@@ -327,6 +342,10 @@ func (w *world) fault(what string) {
 
 // start starts a controller that is told all that the cluster holds.
 func (w *world) start() {
+	if w.leaders != nil {
+		w.leaders.begin()
+		return
+	}
 	if w.run != nil {
 		return
 	}
@@ -381,6 +400,11 @@ func (w *world) refs(objects map[history.Ref]metav1.Object) []history.Ref {
 
 // newMind is what a controller that starts now finds in the cluster's records.
 func (w *world) newMind() *history.Mind {
+	return history.NewMind(w.members())
+}
+
+// members are the workloads in the records.
+func (w *world) members() []history.Member {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var members []history.Member
@@ -393,7 +417,7 @@ func (w *world) newMind() *history.Mind {
 			members = append(members, history.Member{UID: m.UID, EPG: path(e), Pods: x.Pods, Services: x.Services})
 		}
 	}
-	return history.NewMind(members)
+	return members
 }
 
 func path(e aci.ExtEPG) string { return e.L3Out.Name + "/" + e.Name }
@@ -404,17 +428,28 @@ func extEPG(path string) aci.ExtEPG {
 }
 
 func (w *world) build(once bool) *run {
-	r := &run{world: w, flying: map[string]int{}}
+	return w.buildOf(&run{world: w, flying: map[string]int{}}, once)
+}
+
+func (w *world) buildOf(r *run, once bool) *run {
 	log := slog.New(slog.NewTextHandler(r, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
 	r.client, err = apic.New([]*url.URL{{Scheme: "http", Host: "apic1"}}, "admin", apic.Options{
-		Password: aci.Secret("apic-sim"), DialContext: r.dial, Logger: log, ReadOnce: once, Rate: w.storms.rate(),
+		Password: aci.Secret("apic-sim"), DialContext: r.dial, Logger: log, ReadOnce: once, Rate: w.storms.rate(), Gate: r.replica.gate(),
 	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	policy := plan.Policy{Owner: history.Owner, Scope: aci.Scope{"import-security"}, Guard: plan.Guard{On: true, Limit: w.limit()}}
-	r.loop = controller.New(r.client, r.client, r, controller.Options{
+	var writer controller.Writer = r.client
+	if r.replica.isDry() {
+		writer = nil
+	}
+	var cluster controller.Cluster = r
+	if r.replica.isDry() {
+		cluster = silent{r}
+	}
+	r.loop = controller.New(r.client, writer, cluster, controller.Options{
 		Desired: desired.Options{Expose: desired.Expose{Pods: true, Services: true}},
 		Records: true, Policy: policy, ResyncInterval: resync, Logger: log,
 	})
@@ -438,9 +473,9 @@ func (r *run) dial(ctx context.Context, network, addr string) (net.Conn, error) 
 	if r.dead {
 		return nil, errDead
 	}
-	c, err := r.net.DialContext(ctx, network, addr)
+	c, err := r.net.DialContext(ctx, network, r.replica.way(addr))
 	if err == nil {
-		c = r.storms.over(c)
+		c = r.replica.outgoing(r.storms.over(c))
 		r.conns = append(r.conns, c)
 	}
 	return c, err
@@ -491,9 +526,12 @@ func (r *run) Write(p []byte) (int, error) {
 func (r *run) Note(desired.Ref, bool, string, string) {}
 
 // Record keeps a record as the cluster does, and tells of it.
-func (r *run) Record(_ context.Context, rec desired.Record, st desired.Status) error {
+func (r *run) Record(ctx context.Context, rec desired.Record, st desired.Status) error {
 	if r.isDead() {
 		return errDead
+	}
+	if err := r.replica.reach(ctx); err != nil {
+		return err
 	}
 	r.world.mu.Lock()
 	was, had := r.records[rec.EPG]
@@ -501,7 +539,7 @@ func (r *run) Record(_ context.Context, rec desired.Record, st desired.Status) e
 	r.records[rec.EPG], r.statuses[rec.EPG] = rec, st
 	r.world.mu.Unlock()
 	if !had || !was.Equal(rec) {
-		r.loop.Recorded(rec.EPG, &rec)
+		r.recorded(rec.EPG, &rec)
 	}
 	return nil
 }
@@ -518,21 +556,28 @@ func printed(rec desired.Record, st desired.Status) string {
 func (r *run) Answer(context.Context, aci.ExtEPG, string) error { return nil }
 
 // Forget deletes a record.
-func (r *run) Forget(_ context.Context, e aci.ExtEPG) error {
+func (r *run) Forget(ctx context.Context, e aci.ExtEPG) error {
 	if r.isDead() {
 		return errDead
+	}
+	if err := r.replica.reach(ctx); err != nil {
+		return err
 	}
 	r.world.mu.Lock()
 	fmt.Fprintf(&r.log, "%s forget %s\n", clock(), e)
 	delete(r.records, e)
 	delete(r.statuses, e)
 	r.world.mu.Unlock()
-	r.loop.Recorded(e, nil)
+	r.recorded(e, nil)
 	return nil
 }
 
 // buried ends an aci-sync that died, and starts another one.
 func (w *world) buried() {
+	if w.leaders != nil {
+		w.leaders.look()
+		return
+	}
 	if w.run != nil && w.run.isDead() {
 		old := w.mind
 		defer func() { w.exact = w.exact && w.mind.Same(old) }() // what it did last, the next one might not have done
@@ -583,6 +628,8 @@ func (w *world) do(s history.Step) {
 		w.fault(s.Args[0])
 	case "storm":
 		w.storms.begin(s.Storm())
+	case "replica":
+		w.leaders.hurt(s)
 	case "sleep":
 		if d, err := time.ParseDuration(s.Args[0]); err == nil {
 			w.sleep(d)
@@ -598,6 +645,8 @@ func (w *world) do(s history.Step) {
 			} else if s.Verb == "hold" {
 				w.aged = false
 			}
+		} else if w.leaders != nil {
+			w.leaders.tell()
 		} else if w.run != nil && !w.deaf {
 			w.tell(w.cluster, w.run.loop.Fold, func(r desired.Ref) { w.run.loop.Fold(r, nil) })
 		}
@@ -656,7 +705,9 @@ func (w *world) lift(e aci.ExtEPG) {
 
 // settle lets all come to rest, and checks it.
 func (w *world) settle() {
-	if w.run == nil {
+	if w.leaders != nil {
+		w.leaders.heal()
+	} else if w.run == nil {
 		w.start()
 	} else {
 		w.relist(w.cluster)
@@ -673,6 +724,7 @@ func (w *world) settle() {
 		w.run.die()
 	}
 	w.buried()
+	w.leaders.await()
 	w.storms.recover()
 	for began := time.Now(); ; {
 		w.mu.Lock()
@@ -739,6 +791,10 @@ func (w *world) recordsOf() map[string]history.Record {
 
 // finish checks that there is nothing left to do: by a plan, in a resync, and after a restart.
 func (w *world) finish() {
+	if w.leaders != nil {
+		w.leaders.finish()
+		return
+	}
 	next := w.newMind()
 	if next.Hear(w.cluster.Clone()); !next.Same(w.mind) { // then a restart may leave something to do
 		w.run.end()
