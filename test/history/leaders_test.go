@@ -508,14 +508,17 @@ func (p *replica) kill() {
 // follows from them inside of it happens before it runs again; nobody sees that.
 func (p *replica) halt(d time.Duration) {
 	p.held.stop()
-	time.AfterFunc(d, func() {
-		p.held.goOn()
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if !p.asked.IsZero() {
-			p.asked = time.Now() // before, nobody was there to hear it
-		}
-	})
+	time.AfterFunc(d, func() { p.resume(p.held.goOn) })
+}
+
+// resume lets a process run again, by goOn.
+func (p *replica) resume(goOn func()) {
+	goOn()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.asked.IsZero() {
+		p.asked = time.Now() // before, nobody was there to hear it
+	}
 }
 
 // disturb cuts a process off from the API server for d, or makes that slow.
@@ -663,7 +666,7 @@ func pathOfEPG(e aci.ExtEPG) string {
 // heal ends all that stands in the way of replicas.
 func (l *leaders) heal() {
 	for _, p := range l.all() {
-		p.held.flush()
+		p.resume(p.held.flush)
 		p.mu.Lock()
 		p.cut, p.slow = false, false
 		p.mu.Unlock()

@@ -166,3 +166,6 @@ func GenerateLeaders(seed uint64) History {
 	h.Steps = g.steps
 	return h
 }
+
+// Ours reports whether the object at a path bears the mark of this cluster.
+func (f Fabric) Ours(path string) bool { return f.ours(DN(path)) }

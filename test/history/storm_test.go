@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -262,6 +263,40 @@ func (s *storms) judge() {
 		w.complain(fmt.Sprintf("%s the last write came %v after the APIC could be reached", clock(), took))
 	}
 }
+
+// probe has a person change one of ours, now that all is at rest: if that is put back at all, then at once, and not
+// by the next read. So all subscriptions are there.
+func (s *storms) probe() {
+	if s == nil || len(s.world.broken) > 0 {
+		return
+	}
+	w := s.world
+	w.mu.Lock()
+	fight := bytes.Contains(w.log.Bytes(), []byte("DriftFight"))
+	w.mu.Unlock()
+	var ours []string
+	for _, p := range history.Paths() {
+		if strings.Count(p, "/") == 2 && w.last.Ours(p) {
+			ours = append(ours, p)
+		}
+	}
+	if fight || len(ours) == 0 {
+		return
+	}
+	p := ours[int(s.calmed.Unix())%len(ours)]
+	w.edit(w.look().Edits(history.Step{Verb: "edit", Args: []string{p, "name"}}, nil))
+	w.sleep(atOnce)
+	soon := w.look()
+	w.sleep(2 * resync)
+	w.buried()
+	if later := w.look(); !maps.Equal(soon, later) {
+		w.complain(fmt.Sprintf("%s the name of %s is not put back within %v, and is later", clock(), p, atOnce))
+	}
+	w.rested(w.look())
+}
+
+// atOnce is within what time a change is put back that was announced.
+const atOnce = 5 * time.Second
 
 // cut cuts all connections to the APIC.
 func (w *world) cut() {

@@ -754,6 +754,7 @@ func (w *world) settle() {
 	w.complain(s.Check()...)
 	w.mind.Thaw(func(epg, ip string) bool { return after.Has(epg + "/" + ip) })
 	w.rested(after)
+	w.storms.probe()
 }
 
 // rested notes how things were when all had come to rest.
