@@ -169,3 +169,6 @@ func GenerateLeaders(seed uint64) History {
 
 // Ours reports whether the object at a path bears the mark of this cluster.
 func (f Fabric) Ours(path string) bool { return f.ours(DN(path)) }
+
+// Name is the name of the object at a path.
+func (f Fabric) Name(path string) string { return f.attr(DN(path), "name") }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -289,7 +288,7 @@ func (s *storms) probe() {
 	soon := w.look()
 	w.sleep(2 * resync)
 	w.buried()
-	if later := w.look(); !maps.Equal(soon, later) {
+	if later := w.look(); later.Ours(p) && soon.Name(p) != later.Name(p) {
 		w.complain(fmt.Sprintf("%s the name of %s is not put back within %v, and is later", clock(), p, atOnce))
 	}
 	w.rested(w.look())
