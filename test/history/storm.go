@@ -149,6 +149,14 @@ func GenerateLeaders(seed uint64) History {
 				d := time.Duration(1+g.IntN(30)) * time.Second
 				g.add(step("replica", pick(g, "leader", "leader", "leader", "other"), pick(g, "kill", "halt", "halt", "cut", "slow", "end"), d.String()))
 			}
+			if g.IntN(2) == 0 { // there is something to write about when a lease runs out
+				g.add(step("sleep", fmt.Sprintf("%dms", 7000+g.IntN(9000))))
+				for range 3 {
+					g.add(step("remove", g.place()))
+					g.inCluster()
+					g.add(step("sleep", fmt.Sprintf("%dms", 100+g.IntN(2000))))
+				}
+			}
 			for range g.IntN(5) {
 				if g.IntN(3) > 0 {
 					g.inCluster()
