@@ -728,12 +728,12 @@ func (w *world) settle() {
 	w.storms.recover()
 	for began := time.Now(); ; {
 		w.mu.Lock()
-		posts := w.posts
+		posts, run := w.posts, w.run
 		w.mu.Unlock()
 		w.sleep(rest)
 		w.buried() // it may have died of what it wrote last
 		w.mu.Lock()
-		quiet := posts == w.posts
+		quiet := posts == w.posts && run == w.run
 		w.mu.Unlock()
 		if quiet {
 			break
