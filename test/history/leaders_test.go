@@ -107,7 +107,7 @@ func (l *leaders) replica(dry bool) *replica {
 	p := &replica{
 		id: fmt.Sprintf("r%d", l.started), dry: dry, held: newFlow(), ended: make(chan struct{}), after: 3 * time.Second, heard: map[aci.ExtEPG]bool{},
 	}
-	p.run = &run{world: w, flying: map[string]int{}, replica: p}
+	p.run = &run{world: w, flying: map[string]int{}, made: map[string]bool{}, replica: p}
 	p.listen()
 	p.lease = kube.LeaseOf(&lock{register: &l.lease, replica: p})
 	w.buildOf(p.run, false)

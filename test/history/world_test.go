@@ -101,6 +101,8 @@ type run struct {
 	begun  bool // it said that it is in control
 	conns  []net.Conn
 	flying map[string]int // VRF -> POSTs being answered
+
+	made map[string]bool // EPGs that it made, which it knows before they can be recorded; world.fabric guards it
 }
 
 // clock is the time since the bubble began.
@@ -232,10 +234,15 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 				w.mu.Lock()
 				defer w.mu.Unlock()
 				rec := w.records[extEPG(epg)]
-				return rec.Managed != nil && *rec.Managed
+				return from.made[epg] || rec.Managed != nil && *rec.Managed
 			},
 		}
 		bad := t.Written()
+		for _, p := range history.Paths() {
+			if strings.Count(p, "/") == 1 && t.After.Ours(p) && before[history.DN(p)] == "" {
+				from.made[p] = true
+			}
+		}
 		if n := w.sim.Stats().ConflictsSeen - seen; n > 0 && onlyCreates(body) && !slices.ContainsFunc(history.Paths(), w.fresh) {
 			bad = append(bad, fmt.Sprintf("F0467, %d times", n))
 		}
@@ -428,7 +435,7 @@ func extEPG(path string) aci.ExtEPG {
 }
 
 func (w *world) build(once bool) *run {
-	return w.buildOf(&run{world: w, flying: map[string]int{}}, once)
+	return w.buildOf(&run{world: w, flying: map[string]int{}, made: map[string]bool{}}, once)
 }
 
 func (w *world) buildOf(r *run, once bool) *run {
