@@ -11,7 +11,7 @@ PKGS      ?= ./...
 
 # How long make soak plays, and what.
 SOAK      ?= 10m
-HISTORIES := TestHistories|TestOrderDoesNotMatter
+HISTORIES := TestHistories|TestOrderDoesNotMatter|TestStorms|TestLeaders
 
 # Passed on to the bench, such as BENCHFLAGS='-sizes 100,1000'.
 BENCHFLAGS ?=

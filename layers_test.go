@@ -232,6 +232,9 @@ var layers = []layer{
 		others: []string{"k8s.io/api", "k8s.io/apimachinery"},
 		tests: []string{
 			"internal/aci", "internal/apic", "internal/apicsim", "internal/controller", "internal/desired", "internal/memnet", "internal/plan",
+			"internal/kube",    // the lease
+			"k8s.io/client-go", // the elector
+			"k8s.io/klog",      // what it logs, to nowhere
 		},
 	},
 	{

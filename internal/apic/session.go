@@ -1,6 +1,7 @@
 package apic
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -128,7 +129,10 @@ type loginBackoff struct {
 	useless    int         // logins that worked while the session was refused nevertheless
 }
 
-var errClosed = errors.New("the APIC client has ended")
+var (
+	errClosed = errors.New("the APIC client has ended")
+	errWaits  = errors.New("no login yet: the session of an earlier one was refused at once")
+)
 
 // login returns a session other than stale, which may be nil: the present one, or that of
 // a new login. At most one login or refresh is under way; the others wait for it and share
@@ -165,7 +169,7 @@ func (c *Client) replace(
 			}
 			continue
 		case now.Before(c.backoff.until):
-			return nil, c.backoff.err
+			return nil, cmp.Or(c.backoff.err, errWaits)
 		}
 		c.renewing = true
 		c.mu.Unlock()
@@ -222,7 +226,7 @@ func (c *Client) logIn(ctx context.Context) (*session, error) {
 	switch {
 	case err == nil:
 		s.login, c.lifetime = number, unproven
-		c.backoff.failures, c.backoff.refused, c.backoff.credential, c.backoff.err = 0, 0, "", nil
+		c.backoff.worked()
 		c.arrive(member)
 		return s, nil
 	case !failed:
@@ -368,6 +372,10 @@ func credentialsRefused(err error) bool {
 	e, ok := errors.AsType[*aci.Error](err)
 	return ok && e.Status >= 400 && e.Status != http.StatusNotFound && !e.Temporary() // 404 is no APIC
 }
+
+// worked notes a login that worked. How long the next one waits is left: meanwhile a request may have been refused
+// although a login was made for it.
+func (b *loginBackoff) worked() { b.failures, b.refused, b.credential, b.err = 0, 0, "", nil }
 
 // add notes a failed login and returns err as callers get it.
 func (b *loginBackoff) add(err error, credential aci.Secret, members int) error {

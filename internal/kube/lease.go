@@ -65,14 +65,15 @@ func NewLease(cfg *rest.Config, namespace string) (*Lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newLease(&resourcelock.LeaseLock{
+	return LeaseOf(&resourcelock.LeaseLock{
 		LeaseMeta:  metav1.ObjectMeta{Namespace: namespace, Name: "aci-sync"},
 		Client:     client,
 		LockConfig: resourcelock.ResourceLockConfig{Identity: host + "_" + string(uuid.NewUUID())},
 	}), nil
 }
 
-func newLease(lock resourcelock.Interface) *Lease {
+// LeaseOf returns the Lease that is kept in a lock.
+func LeaseOf(lock resourcelock.Interface) *Lease {
 	return &Lease{Interface: lock, lost: make(chan struct{})}
 }
 

@@ -127,7 +127,7 @@ type replica struct {
 func (r *register) replica(ctx context.Context, t *testing.T, id string, travel func(context.Context) error) *replica {
 	t.Helper()
 	p := &replica{lock: &lock{reg: r, id: id, travel: travel}, ended: make(chan struct{})}
-	p.Lease = newLease(p.lock)
+	p.Lease = LeaseOf(p.lock)
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: p.Lease, LeaseDuration: LeaseDuration, RenewDeadline: RenewDeadline, RetryPeriod: RetryPeriod,
 		Callbacks: leaderelection.LeaderCallbacks{OnStartedLeading: func(context.Context) {}, OnStoppedLeading: func() {}},
@@ -273,7 +273,7 @@ func TestLease_counts_from_when_a_renewal_began(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				var ways int
-				l := newLease(&lock{reg: &register{}, id: "a", travel: func(ctx context.Context) error {
+				l := LeaseOf(&lock{reg: &register{}, id: "a", travel: func(ctx context.Context) error {
 					delay := c.there
 					if ways++; ways == 2 {
 						delay = c.back
@@ -353,7 +353,7 @@ func TestLease_that_somebody_touched_lets_nobody_write(t *testing.T) {
 func TestLease_a_conflict_shuts_at_once(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		reg := &register{}
-		l := newLease(&lock{reg: reg, id: "a", travel: new(network).travel})
+		l := LeaseOf(&lock{reg: reg, id: "a", travel: new(network).travel})
 		mine := resourcelock.LeaderElectionRecord{HolderIdentity: "a", RenewTime: metav1.Now()}
 		for name, touch := range map[string]func(){
 			"changed": func() { reg.put(&mine) },

@@ -12,6 +12,8 @@ type Transaction struct {
 	// Fresh reports whether a person touched an object, or the VRF of an L3Out, so lately that aci-sync
 	// need not know of it.
 	Fresh func(path string) bool
+	// UnderWay reports whether a person touched an object while the POST was on its way.
+	UnderWay func(path string) bool
 	// Stripped reports whether a person took the mark off an object, and nothing announced that. Only the mark
 	// of what somebody is known to have touched is read anew before it is deleted or changed.
 	Stripped func(path string) bool
@@ -129,8 +131,8 @@ func (t Transaction) changed(dn string) string {
 			}
 		}
 	}
-	if t.Fresh(Path(dn)) {
-		return "" // a flag that came while the POST was on its way goes with it: the APIC merges objects, not flags
+	if t.UnderWay(Path(dn)) {
+		return "" // a flag that came meanwhile goes: the APIC merges objects, not flags
 	}
 	for flag := range strings.SplitSeq(was["scope"], ",") {
 		if is["scope"] != "" && !strings.Contains(is["scope"], flag) || is["scope"] == "" && flag != "" && flag != "import-security" {

@@ -84,11 +84,17 @@ func NewMind(records []Member) *Mind {
 		told: NewCluster(), workloads: map[types.UID]*memory{}, defaults: map[types.UID]*aim{}, resolved: map[types.UID]bool{},
 		members: map[types.UID][]string{}, exposed: map[types.UID]aim{},
 	}
+	m.Recall(records)
+	return m
+}
+
+// Recall takes in what records hold now.
+func (m *Mind) Recall(records []Member) {
+	clear(m.members)
 	for _, r := range records {
 		m.members[r.UID] = append(m.members[r.UID], r.EPG)
 		m.exposed[r.UID] = aim{r.EPG, r.Pods, r.Services}
 	}
-	return m
 }
 
 // Begin says that aci-sync has been told all that was there when it started, and is in control.

@@ -73,6 +73,9 @@ var Verbs = []Verb{
 	{Name: "miss", Args: "NAMESPACE", Least: 1, Internal: true, Help: "a list misses all of a namespace"},
 	{Name: "lift", Args: "EPG", Least: 1, Internal: true, Help: "end a pause that is kept in its ExternalEPG"},
 	{Name: "fault", Args: "503|before|after|202|reads|events|sessions|sockets", Least: 1, Help: "the APIC fails once, or loses some events"},
+	{Name: "storm", Args: "STORM DURATION", Least: 2, Internal: true, Help: "the APIC or the network fails for a while: see Storms"},
+	{Name: "replica", Args: "leader|other kill|halt|cut|slow|end DURATION", Least: 3, Internal: true,
+		Help: "one of several replicas dies or ends, to start again after that, or does not run, or does not reach the API server, or hardly"},
 	{Name: "sleep", Args: "DURATION", Least: 1, Help: "let time pass"},
 	{Name: "settle", Help: "end all faults, let all come to rest, and check it"},
 }
@@ -124,7 +127,7 @@ func Parse(text string) (History, error) {
 			continue
 		case f[0] == "with":
 			for _, w := range f[1:] {
-				if !slices.Contains(Worlds, w) {
+				if !slices.Contains(Worlds, w) && !slices.Contains(StormWorlds, w) {
 					return History{}, fmt.Errorf("line %d: no world is %q", n, w)
 				}
 			}
@@ -134,6 +137,9 @@ func Parse(text string) (History, error) {
 		v, ok := verb(f[0])
 		if !ok || len(f)-1 < v.Least {
 			return History{}, fmt.Errorf("line %d: %q: usage: %s %s", n, f, f[0], v.Args)
+		}
+		if _, ok := stormOf(Step{f[0], f[1:]}.arg(0)); f[0] == "storm" && !ok {
+			return History{}, fmt.Errorf("line %d: no storm is %q", n, f[1])
 		}
 		h.Steps = append(h.Steps, Step{f[0], f[1:]})
 	}

@@ -71,6 +71,9 @@ type world struct {
 	lasted time.Duration // at the end
 	dump   string        // of the fabric, at the end
 
+	storms  *storms  // nil in plain histories
+	leaders *leaders // nil where one aci-sync runs without a lease
+
 	fabric sync.Mutex // held while somebody writes the fabric
 
 	mu sync.Mutex
@@ -78,7 +81,8 @@ type world struct {
 	records  map[aci.ExtEPG]desired.Record
 	statuses map[aci.ExtEPG]desired.Status
 	posts    int
-	kill     string // "before" or "after": what to do at the next POST
+	posted   time.Time // when the last one came
+	kill     string    // "before" or "after": what to do at the next POST
 	broken   []string
 	log      bytes.Buffer
 }
@@ -90,24 +94,15 @@ type run struct {
 	client *apic.Client
 	end    func()
 
+	replica *replica // nil for one without a lease
+
 	mu     sync.Mutex
 	dead   bool
 	begun  bool // it said that it is in control
 	conns  []net.Conn
-	flying map[string]int  // VRF -> POSTs being answered
-	made   map[string]bool // external EPGs that it made
-}
+	flying map[string]int // VRF -> POSTs being answered
 
-// note keeps account of the external EPGs that a POST of r made. The lock of the fabric is held.
-func (r *run) note(before, after history.Fabric) {
-	for dn := range after {
-		if p := history.Path(dn); strings.Count(p, "/") == 1 && before[dn] == "" {
-			if r.made == nil {
-				r.made = map[string]bool{}
-			}
-			r.made[p] = true
-		}
-	}
+	made map[string]bool // EPGs that it made, which it knows before they can be recorded; world.fabric guards it
 }
 
 // clock is the time since the bubble began.
@@ -122,6 +117,12 @@ func begin(t *testing.T, with []string) *world {
 	}
 	for _, s := range with {
 		w.with[s] = true
+	}
+	if w.with["storms"] || replicas(w.with) > 0 {
+		w.storms = &storms{world: w, flow: newFlow(), stats: newStats()}
+	}
+	if n := replicas(w.with); n > 0 {
+		w.leaders = newLeaders(w, n)
 	}
 	w.sim = apicsim.New(apicsim.Options{ObserveTags: w.with["tags"], ModifyCreates: w.with["modified"]})
 	w.rested(nil)
@@ -144,12 +145,20 @@ func begin(t *testing.T, with []string) *world {
 
 func (w *world) close() {
 	w.dump, w.lasted = w.sim.Dump("uni"), clock()
+	if w.leaders != nil {
+		w.leaders.close()
+		return
+	}
 	if w.run != nil {
 		w.run.end()
 	}
 }
 
 func (w *world) sleep(d time.Duration) {
+	if w.leaders != nil {
+		w.leaders.sleep(d)
+		return
+	}
 	time.Sleep(d)
 	synctest.Wait()
 }
@@ -166,14 +175,19 @@ func (w *world) complain(list ...string) {
 
 // serve lets the simulator answer, and judges each POST of the controller.
 func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
+	w.storms.count(r)
 	l3out := history.Path(strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/api/mo/"), ".json"))
 	if r.Method != http.MethodPost || !strings.HasPrefix(r.URL.Path, "/api/mo/") {
+		if !w.storms.delay(r.Context()) {
+			panic(http.ErrAbortHandler)
+		}
 		w.sim.ServeHTTP(rw, r)
 		return
 	}
 	if l3out == "" || strings.Contains(l3out, "/") {
 		w.complain("POST to " + r.URL.Path + ", which is no L3Out")
 	}
+	arrived := time.Now()
 	body, _ := io.ReadAll(r.Body) // before the locks: nobody may wait for one while time passes
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	w.fabric.Lock()
@@ -181,9 +195,10 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 	fresh := w.fresh(l3out)
 	w.fabric.Unlock()
 
-	from := w.run
+	from := w.from(r)
 	w.mu.Lock()
 	w.posts++
+	w.posted = time.Now()
 	kill := w.kill
 	w.kill = ""
 	w.mu.Unlock()
@@ -194,6 +209,9 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 	if w.with["slow"] {
 		time.Sleep(300 * time.Millisecond)
 	}
+	if !w.storms.delay(r.Context()) {
+		panic(http.ErrAbortHandler)
+	}
 	if kill == "before" {
 		from.die()
 	}
@@ -202,11 +220,16 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 	}
 	w.fabric.Lock()
 	defer w.fabric.Unlock()
+	w.leaders.judge(from)
 	before, seen := w.look(), w.sim.Stats().ConflictsSeen
 	defer func() {
 		t := history.Transaction{
 			Before: before, After: w.look(), Modified: w.with["modified"],
 			Fresh: w.fresh,
+			UnderWay: func(path string) bool {
+				at, touched := w.touched[path]
+				return touched && at.After(arrived.Add(-100*time.Millisecond)) // it was planned before it came here
+			},
 			Stripped: func(path string) bool {
 				at, stripped := w.stripped[path]
 				silent := w.touched[path].Before(at) && !w.with["tags"]
@@ -216,11 +239,15 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 				w.mu.Lock()
 				defer w.mu.Unlock()
 				rec := w.records[extEPG(epg)]
-				return rec.Managed != nil && *rec.Managed || from.made[epg]
+				return from.made[epg] || rec.Managed != nil && *rec.Managed
 			},
 		}
 		bad := t.Written()
-		from.note(before, t.After)
+		for _, p := range history.Paths() {
+			if strings.Count(p, "/") == 1 && t.After.Ours(p) && before[history.DN(p)] == "" {
+				from.made[p] = true
+			}
+		}
 		if n := w.sim.Stats().ConflictsSeen - seen; n > 0 && onlyCreates(body) && !slices.ContainsFunc(history.Paths(), w.fresh) {
 			bad = append(bad, fmt.Sprintf("F0467, %d times", n))
 		}
@@ -327,6 +354,10 @@ func (w *world) fault(what string) {
 
 // start starts a controller that is told all that the cluster holds.
 func (w *world) start() {
+	if w.leaders != nil {
+		w.leaders.begin()
+		return
+	}
 	if w.run != nil {
 		return
 	}
@@ -381,6 +412,11 @@ func (w *world) refs(objects map[history.Ref]metav1.Object) []history.Ref {
 
 // newMind is what a controller that starts now finds in the cluster's records.
 func (w *world) newMind() *history.Mind {
+	return history.NewMind(w.members())
+}
+
+// members are the workloads in the records.
+func (w *world) members() []history.Member {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var members []history.Member
@@ -393,7 +429,7 @@ func (w *world) newMind() *history.Mind {
 			members = append(members, history.Member{UID: m.UID, EPG: path(e), Pods: x.Pods, Services: x.Services})
 		}
 	}
-	return history.NewMind(members)
+	return members
 }
 
 func path(e aci.ExtEPG) string { return e.L3Out.Name + "/" + e.Name }
@@ -404,17 +440,28 @@ func extEPG(path string) aci.ExtEPG {
 }
 
 func (w *world) build(once bool) *run {
-	r := &run{world: w, flying: map[string]int{}}
+	return w.buildOf(&run{world: w, flying: map[string]int{}, made: map[string]bool{}}, once)
+}
+
+func (w *world) buildOf(r *run, once bool) *run {
 	log := slog.New(slog.NewTextHandler(r, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
 	r.client, err = apic.New([]*url.URL{{Scheme: "http", Host: "apic1"}}, "admin", apic.Options{
-		Password: aci.Secret("apic-sim"), DialContext: r.dial, Logger: log, ReadOnce: once,
+		Password: aci.Secret("apic-sim"), DialContext: r.dial, Logger: log, ReadOnce: once, Rate: w.storms.rate(), Gate: r.replica.gate(),
 	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	policy := plan.Policy{Owner: history.Owner, Scope: aci.Scope{"import-security"}, Guard: plan.Guard{On: true, Limit: w.limit()}}
-	r.loop = controller.New(r.client, r.client, r, controller.Options{
+	var writer controller.Writer = r.client
+	if r.replica.isDry() {
+		writer = nil
+	}
+	var cluster controller.Cluster = r
+	if r.replica.isDry() {
+		cluster = silent{r}
+	}
+	r.loop = controller.New(r.client, writer, cluster, controller.Options{
 		Desired: desired.Options{Expose: desired.Expose{Pods: true, Services: true}},
 		Records: true, Policy: policy, ResyncInterval: resync, Logger: log,
 	})
@@ -430,13 +477,17 @@ func (w *world) limit() int {
 }
 
 func (r *run) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	if err := r.storms.travel(ctx); err != nil {
+		return nil, err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.dead {
 		return nil, errDead
 	}
-	c, err := r.net.DialContext(ctx, network, addr)
+	c, err := r.net.DialContext(ctx, network, r.replica.way(addr))
 	if err == nil {
+		c = r.replica.outgoing(r.storms.over(c))
 		r.conns = append(r.conns, c)
 	}
 	return c, err
@@ -487,9 +538,12 @@ func (r *run) Write(p []byte) (int, error) {
 func (r *run) Note(desired.Ref, bool, string, string) {}
 
 // Record keeps a record as the cluster does, and tells of it.
-func (r *run) Record(_ context.Context, rec desired.Record, st desired.Status) error {
+func (r *run) Record(ctx context.Context, rec desired.Record, st desired.Status) error {
 	if r.isDead() {
 		return errDead
+	}
+	if err := r.replica.reach(ctx); err != nil {
+		return err
 	}
 	r.world.mu.Lock()
 	was, had := r.records[rec.EPG]
@@ -497,7 +551,7 @@ func (r *run) Record(_ context.Context, rec desired.Record, st desired.Status) e
 	r.records[rec.EPG], r.statuses[rec.EPG] = rec, st
 	r.world.mu.Unlock()
 	if !had || !was.Equal(rec) {
-		r.loop.Recorded(rec.EPG, &rec)
+		r.recorded(rec.EPG, &rec)
 	}
 	return nil
 }
@@ -514,21 +568,28 @@ func printed(rec desired.Record, st desired.Status) string {
 func (r *run) Answer(context.Context, aci.ExtEPG, string) error { return nil }
 
 // Forget deletes a record.
-func (r *run) Forget(_ context.Context, e aci.ExtEPG) error {
+func (r *run) Forget(ctx context.Context, e aci.ExtEPG) error {
 	if r.isDead() {
 		return errDead
+	}
+	if err := r.replica.reach(ctx); err != nil {
+		return err
 	}
 	r.world.mu.Lock()
 	fmt.Fprintf(&r.log, "%s forget %s\n", clock(), e)
 	delete(r.records, e)
 	delete(r.statuses, e)
 	r.world.mu.Unlock()
-	r.loop.Recorded(e, nil)
+	r.recorded(e, nil)
 	return nil
 }
 
 // buried ends an aci-sync that died, and starts another one.
 func (w *world) buried() {
+	if w.leaders != nil {
+		w.leaders.look()
+		return
+	}
 	if w.run != nil && w.run.isDead() {
 		old := w.mind
 		defer func() { w.exact = w.exact && w.mind.Same(old) }() // what it did last, the next one might not have done
@@ -577,6 +638,10 @@ func (w *world) do(s history.Step) {
 		w.lift(extEPG(s.Args[0]))
 	case "fault":
 		w.fault(s.Args[0])
+	case "storm":
+		w.storms.begin(s.Storm())
+	case "replica":
+		w.leaders.hurt(s)
 	case "sleep":
 		if d, err := time.ParseDuration(s.Args[0]); err == nil {
 			w.sleep(d)
@@ -592,6 +657,8 @@ func (w *world) do(s history.Step) {
 			} else if s.Verb == "hold" {
 				w.aged = false
 			}
+		} else if w.leaders != nil {
+			w.leaders.tell()
 		} else if w.run != nil && !w.deaf {
 			w.tell(w.cluster, w.run.loop.Fold, func(r desired.Ref) { w.run.loop.Fold(r, nil) })
 		}
@@ -650,13 +717,16 @@ func (w *world) lift(e aci.ExtEPG) {
 
 // settle lets all come to rest, and checks it.
 func (w *world) settle() {
-	if w.run == nil {
+	if w.leaders != nil {
+		w.leaders.heal()
+	} else if w.run == nil {
 		w.start()
 	} else {
 		w.relist(w.cluster)
 	}
 	before := w.look()
 	w.sim.ClearFaults()
+	w.storms.calm()
 	w.sleep(2 * time.Second)
 	w.mu.Lock()
 	armed := w.kill != ""
@@ -666,14 +736,16 @@ func (w *world) settle() {
 		w.run.die()
 	}
 	w.buried()
+	w.leaders.await()
+	w.storms.recover()
 	for began := time.Now(); ; {
 		w.mu.Lock()
-		posts := w.posts
+		posts, run := w.posts, w.run
 		w.mu.Unlock()
 		w.sleep(rest)
 		w.buried() // it may have died of what it wrote last
 		w.mu.Lock()
-		quiet := posts == w.posts
+		quiet := posts == w.posts && run == w.run
 		w.mu.Unlock()
 		if quiet {
 			break
@@ -683,6 +755,7 @@ func (w *world) settle() {
 			return
 		}
 	}
+	w.storms.judge()
 	after := w.look()
 	is := w.recordsOf()
 	w.mind.Thaw(func(epg, ip string) bool { return before.Has(epg + "/" + ip) })
@@ -693,6 +766,7 @@ func (w *world) settle() {
 	w.complain(s.Check()...)
 	w.mind.Thaw(func(epg, ip string) bool { return after.Has(epg + "/" + ip) })
 	w.rested(after)
+	w.storms.probe()
 }
 
 // rested notes how things were when all had come to rest.
@@ -730,6 +804,10 @@ func (w *world) recordsOf() map[string]history.Record {
 
 // finish checks that there is nothing left to do: by a plan, in a resync, and after a restart.
 func (w *world) finish() {
+	if w.leaders != nil {
+		w.leaders.finish()
+		return
+	}
 	next := w.newMind()
 	if next.Hear(w.cluster.Clone()); !next.Same(w.mind) { // then a restart may leave something to do
 		w.run.end()

@@ -1,0 +1,182 @@
+package history
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// Storm is a way in which the APIC, or the network before it, fails for a while.
+type Storm struct {
+	Name, Help string
+	Lossy      bool // changes may go unheard until the next read
+	Refuses    bool // it refuses sessions or credentials, which is met with a backoff of up to half an hour
+}
+
+// Storms are all of them. Several may overlap.
+var Storms = []Storm{
+	{Name: "down", Help: "503 with HTML to every request", Lossy: true},
+	{Name: "writes", Help: "503 to every write"},
+	{Name: "reads", Help: "503 to every read", Lossy: true},
+	{Name: "logins", Help: "503 to logins and refreshes, as when throttled", Lossy: true},
+	{Name: "slow", Help: "3 s for every answer", Lossy: true},
+	{Name: "crawl", Help: "20 s for every answer", Lossy: true},
+	{Name: "hangup", Help: "every request is cut off before it is looked at", Lossy: true},
+	{Name: "mute", Help: "writes are done, and then cut off"},
+	{Name: "late", Help: "writes are done, and answered by 504"},
+	{Name: "accepted", Help: "writes are answered by 202, and not done"},
+	{Name: "empty", Help: "reads answer with totalCount and nothing else", Lossy: true},
+	{Name: "big", Help: "reads are refused: result too big", Lossy: true},
+	{Name: "tokens", Help: "tokens are refused, and logins are not", Lossy: true, Refuses: true},
+	{Name: "sessions", Help: "every write ends all sessions before it is looked at", Lossy: true, Refuses: true},
+	{Name: "password", Help: "the password is refused, and all sessions end first", Lossy: true, Refuses: true},
+	{Name: "sockets", Help: "every read closes all sockets", Lossy: true},
+	{Name: "socketless", Help: "503 to every new socket, and the old ones close first", Lossy: true},
+	{Name: "unlocated", Help: "subscriptions are refused: no socket is found (405)", Lossy: true},
+	{Name: "expired", Help: "refreshes of subscriptions are refused (400)", Lossy: true},
+	{Name: "forgotten", Help: "refreshes of subscriptions are answered, and the subscriptions end nevertheless", Lossy: true},
+	{Name: "silent", Help: "all events are lost", Lossy: true},
+	{Name: "refused", Help: "connections are refused, and the old ones are cut first", Lossy: true},
+	{Name: "stalled", Help: "nothing travels", Lossy: true},
+}
+
+// StormWorlds are the words that may stand behind "with" beside Worlds.
+var StormWorlds = []string{
+	"storms", // convergence and requests are bounded
+	"two",    // replicas, one of which leads
+	"three",
+	"dry", // a dry run beside them
+}
+
+// GenerateStorms makes the history of a seed in which storms come over the steps of others, time passes in
+// between, and all is to be right again soon after.
+func GenerateStorms(seed uint64) History {
+	g := &generator{Rand: rand.New(rand.NewPCG(seed, 7)), cluster: NewCluster(), mind: NewMind(nil)}
+	h := History{With: []string{"storms"}}
+	for _, w := range Worlds {
+		if g.IntN(4) == 0 {
+			h.With = append(h.With, w)
+		}
+	}
+	for range 2 + g.IntN(3) {
+		g.add(step("target", g.workload(), g.epg()))
+		pod, workload := g.podOf()
+		g.add(step("pod", pod, workload, g.ip()))
+	}
+	if g.IntN(4) > 0 {
+		g.add(step("settle"))
+	}
+	for range 2 + g.IntN(3) {
+		for range 2 + g.IntN(4) {
+			g.storm()
+			for range g.IntN(4) {
+				g.any()
+			}
+			g.pass()
+		}
+		g.add(step("settle"))
+	}
+	h.Steps = g.steps
+	return h
+}
+
+// storm adds up to two storms.
+func (g *generator) storm() {
+	for range 1 + g.IntN(2)*g.IntN(2) {
+		d := time.Duration(1+g.IntN(20)) * time.Second
+		switch g.IntN(6) {
+		case 0:
+			d *= 60
+		case 1, 2:
+			d *= 5
+		}
+		g.add(step("storm", pick(g, Storms...).Name, d.String()))
+	}
+}
+
+// pass lets time pass: moments, minutes, sometimes hours.
+func (g *generator) pass() {
+	switch g.IntN(12) {
+	case 0:
+		g.add(step("sleep", fmt.Sprintf("%dm", 10+g.IntN(50))))
+	case 1, 2:
+		g.add(step("sleep", fmt.Sprintf("%dm", 1+g.IntN(9))))
+	case 3, 4, 5:
+		g.add(step("sleep", fmt.Sprintf("%ds", 1+g.IntN(59))))
+	case 6, 7, 8, 9:
+		g.add(step("sleep", fmt.Sprintf("%dms", 10+g.IntN(2000))))
+	}
+}
+
+// stormOf is the storm of a name.
+func stormOf(name string) (Storm, bool) {
+	for _, s := range Storms {
+		if s.Name == name {
+			return s, true
+		}
+	}
+	return Storm{}, false
+}
+
+// Storm is the storm that a step is.
+func (s Step) Storm() (Storm, time.Duration) {
+	storm, _ := stormOf(s.arg(0))
+	d, _ := time.ParseDuration(s.arg(1))
+	return storm, d
+}
+
+// GenerateLeaders makes the history of a seed in which two or three replicas run over one cluster, and are killed,
+// halted or cut off, in storms, too.
+func GenerateLeaders(seed uint64) History {
+	g := &generator{Rand: rand.New(rand.NewPCG(seed, 8)), cluster: NewCluster(), mind: NewMind(nil)}
+	h := History{With: []string{"storms", pick(g, "two", "two", "three")}}
+	for _, w := range append([]string{"dry"}, Worlds...) {
+		if g.IntN(4) == 0 {
+			h.With = append(h.With, w)
+		}
+	}
+	for range 2 + g.IntN(3) {
+		g.add(step("target", g.workload(), g.epg()))
+		pod, workload := g.podOf()
+		g.add(step("pod", pod, workload, g.ip()))
+	}
+	for range 2 + g.IntN(3) {
+		for range 2 + g.IntN(4) {
+			if g.IntN(3) == 0 {
+				g.storm()
+			}
+			if g.IntN(3) > 0 {
+				d := time.Duration(1+g.IntN(30)) * time.Second
+				g.add(step("replica", pick(g, "leader", "leader", "leader", "other"), pick(g, "kill", "halt", "halt", "cut", "slow", "end"), d.String()))
+			}
+			if g.IntN(2) == 0 { // there is something to write about when a lease runs out
+				g.add(step("sleep", fmt.Sprintf("%dms", 7000+g.IntN(9000))))
+				for range 3 {
+					g.add(step("remove", g.place()))
+					g.inCluster()
+					g.add(step("sleep", fmt.Sprintf("%dms", 100+g.IntN(2000))))
+				}
+			}
+			for range g.IntN(5) {
+				if g.IntN(3) > 0 {
+					g.inCluster()
+				} else {
+					g.onFabric()
+				}
+				if g.IntN(2) == 0 {
+					g.add(step("sleep", fmt.Sprintf("%dms", 10+g.IntN(400)*g.IntN(10))))
+				}
+			}
+			g.pass()
+		}
+		g.add(step("settle"))
+	}
+	h.Steps = g.steps
+	return h
+}
+
+// Ours reports whether the object at a path bears the mark of this cluster.
+func (f Fabric) Ours(path string) bool { return f.ours(DN(path)) }
+
+// Name is the name of the object at a path.
+func (f Fabric) Name(path string) string { return f.attr(DN(path), "name") }
