@@ -228,7 +228,7 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 			Fresh: w.fresh,
 			UnderWay: func(path string) bool {
 				at, touched := w.touched[path]
-				return touched && at.After(arrived.Add(-100*time.Millisecond)) // it was planned before it came here
+				return touched && !at.Before(arrived)
 			},
 			Stripped: func(path string) bool {
 				at, stripped := w.stripped[path]

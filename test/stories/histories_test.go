@@ -308,7 +308,7 @@ func (p *player) settle(end bool) bool {
 		if bad = s.Check(); p.since <= 1 {
 			t := history.Transaction{
 				Before: p.before, After: after,
-				Fresh: func(string) bool { return false }, Stripped: func(string) bool { return false },
+				Fresh: func(string) bool { return false }, UnderWay: func(string) bool { return false }, Stripped: func(string) bool { return false },
 				Recorded: func(epg string) bool { r := p.was[epg]; return r.Managed != nil && *r.Managed },
 			}
 			bad = append(bad, t.Written()...)
