@@ -74,8 +74,10 @@ var Verbs = []Verb{
 	{Name: "lift", Args: "EPG", Least: 1, Internal: true, Help: "end a pause that is kept in its ExternalEPG"},
 	{Name: "fault", Args: "503|before|after|202|reads|events|sessions|sockets", Least: 1, Help: "the APIC fails once, or loses some events"},
 	{Name: "storm", Args: "STORM DURATION", Least: 2, Internal: true, Help: "the APIC or the network fails for a while: see Storms"},
-	{Name: "replica", Args: "leader|other kill|halt|cut|slow|end DURATION", Least: 3, Internal: true,
-		Help: "one of several replicas dies or ends, to start again after that, or does not run, or does not reach the API server, or hardly"},
+	{
+		Name: "replica", Args: "leader|other kill|halt|cut|slow|end DURATION", Least: 3, Internal: true,
+		Help: "one of several replicas dies or ends, to start again after that, or does not run, or does not reach the API server, or hardly",
+	},
 	{Name: "sleep", Args: "DURATION", Least: 1, Help: "let time pass"},
 	{Name: "settle", Help: "end all faults, let all come to rest, and check it"},
 }

@@ -181,8 +181,10 @@ var faults = map[string]apicsim.Fault{
 	"sessions":   {Match: writes, ExpireSessions: true},
 	"sockets":    {Match: reads, CloseSockets: true},
 	"socketless": {Match: "^GET /socket", Status: http.StatusServiceUnavailable},
-	"unlocated": {Match: "subscription=yes", Status: http.StatusMethodNotAllowed, Code: "405",
-		Text: "Subscription request failed, unable to locate opened web socket. Please re-login to the application"},
+	"unlocated": {
+		Match: "subscription=yes", Status: http.StatusMethodNotAllowed, Code: "405",
+		Text: "Subscription request failed, unable to locate opened web socket. Please re-login to the application",
+	},
 	"expired":   {Match: "^GET /api/subscriptionRefresh", Status: http.StatusBadRequest, Code: "400", Text: "Subscription refresh timeout"},
 	"forgotten": {Match: "^GET /api/subscriptionRefresh", Status: http.StatusOK},
 }
