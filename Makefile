@@ -56,8 +56,8 @@ test: ## run everything: units, goldens, fuzz seeds, stories on the lab, under t
 check: fmt-check fix-check tidy-check verify-crds lint test ## what a change must pass before review: format, lint, tidiness, tests
 
 .PHONY: soak
-soak: ## play random histories for SOAK=10m; make test does so for some seconds
-	$(GO) test ./test/history -run '$(HISTORIES)' -v -count=1 -timeout 0 -budget $(SOAK) $(TESTFLAGS)
+soak: ## play fresh random histories for SOAK=10m; make test plays those of the seeds 1, 2, 3… for some seconds
+	$(GO) test ./test/history -run '$(HISTORIES)' -v -count=1 -timeout 0 -fixed 0 -budget $(SOAK) $(TESTFLAGS)
 
 .PHONY: bench
 bench: ## measure what a change costs beside 100 to 20,000 subnets; takes some minutes

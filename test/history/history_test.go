@@ -3,6 +3,7 @@ package history_test
 import (
 	"flag"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -25,7 +26,7 @@ var (
 	script = flag.String("script", "", "play the history in this file only, and show all of it; with TestScripts")
 	budget = flag.Duration("budget", map[bool]time.Duration{true: 8 * time.Second, false: 20 * time.Second}[raceDetector],
 		"how long to play random histories")
-	fixed = flag.Uint64("fixed", 200, "how many seeds are always the same; after them come fresh ones, as long as there is time")
+	fixed = flag.Uint64("fixed", math.MaxUint64, "after so many seeds, which are always the same, come fresh ones")
 	most  = flag.Uint64("most", 0, "how many histories to play at most; 0 is as many as there is time for")
 	asIs  = flag.Bool("as-is", false, "end with the first history that fails, and do not shrink it; for test/mutants")
 )
@@ -33,10 +34,17 @@ var (
 // TestHistories plays random histories. One that fails is printed with its seed, and shrunk.
 func TestHistories(t *testing.T) {
 	t.Parallel()
-	if *seed != 0 {
-		h := history.Generate(*seed, history.Limits{})
-		t.Logf("seed %d:\n%s", *seed, h)
-		report(t, h, fmt.Sprintf("seed %d", *seed))
+	playSeeds(t, *seed, *budget, func(n uint64) history.History { return history.Generate(n, history.Limits{}) }, func(*world) {})
+}
+
+// playSeeds plays the histories of the seeds from 1 on, and after *fixed of them fresh ones, until the time is over;
+// or that of one, if it is not 0. Each world is handed to note when its history is over.
+func playSeeds(t *testing.T, one uint64, budget time.Duration, generate func(uint64) history.History, note func(*world)) {
+	t.Helper()
+	if one != 0 {
+		h := generate(one)
+		t.Logf("seed %d:\n%s", one, h)
+		report(t, h, fmt.Sprintf("seed %d", one))
 		return
 	}
 	var (
@@ -46,16 +54,15 @@ func TestHistories(t *testing.T) {
 		failures atomic.Int32
 
 		mu        sync.Mutex
-		histories int
+		histories uint64
 		steps     int
 		simulated time.Duration
 	)
-	t.Logf("seeds 1 to %d, then from %d on", *fixed, fresh)
 	t.Run("workers", func(t *testing.T) {
 		for range runtime.GOMAXPROCS(0) {
 			t.Run("", func(t *testing.T) {
 				t.Parallel()
-				for failures.Load() < enough() && time.Since(began) < *budget {
+				for failures.Load() < enough() && time.Since(began) < budget {
 					n := next.Add(1)
 					if *most > 0 && n > *most {
 						return
@@ -63,10 +70,11 @@ func TestHistories(t *testing.T) {
 					if n > *fixed {
 						n = fresh + n - *fixed
 					}
-					h := history.Generate(n, history.Limits{})
+					h := generate(n)
 					bad, w := play(t, h)
 					mu.Lock()
 					histories, steps, simulated = histories+1, steps+w.steps, simulated+w.lasted
+					note(w)
 					mu.Unlock()
 					if len(bad) > 0 {
 						failures.Add(1)
@@ -78,6 +86,9 @@ func TestHistories(t *testing.T) {
 			})
 		}
 	})
+	if histories > *fixed {
+		t.Logf("the seeds after the first %d are from %d on", *fixed, fresh+1)
+	}
 	t.Logf("%d histories, %d steps, %v simulated, in %v", histories, steps, simulated.Round(time.Minute), time.Since(began).Round(time.Second))
 }
 
