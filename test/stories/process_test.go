@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -294,13 +295,25 @@ func (p *process) hasEnded(args []string) error {
 	return nil
 }
 
+// nextPort is where the next search for a free port begins. It stays below those that the kernel gives to
+// outgoing connections, of which one could have it before who it is for.
+var nextPort atomic.Int32
+
+const firstPort, lastPort = 20_000, 32_000
+
+// freeAddress is an address that nobody listens on, and that is not given twice.
 func freeAddress(ctx context.Context) (string, error) {
 	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	nextPort.CompareAndSwap(0, int32(os.Getpid()%(lastPort-firstPort)))
+	var err error
+	for range 100 {
+		port := firstPort + int(nextPort.Add(1))%(lastPort-firstPort)
+		var l net.Listener
+		if l, err = lc.Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			return l.Addr().String(), l.Close()
+		}
 	}
-	return l.Addr().String(), l.Close()
+	return "", err
 }
 
 func (p *process) logged(args []string) error {
