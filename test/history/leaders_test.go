@@ -177,13 +177,12 @@ func (p *replica) live(ctx context.Context) {
 		p.t.Error(err)
 	}
 	go func() { elector.Run(electing); close(elected) }()
-	lost := make(chan error)
-	go func() { lost <- p.lease.Run(leading) }()
+	lost := make(chan struct{})
+	go func() { defer close(lost); _ = p.lease.Run(leading) }() // why it was lost is for its own tests
 	select {
 	case <-ctx.Done():
 	case <-elected:
 	case <-lost:
-		lost = nil
 	}
 	_ = p.held.wait(nil)
 	p.mu.Lock()
@@ -191,9 +190,7 @@ func (p *replica) live(ctx context.Context) {
 	led := p.leads
 	p.mu.Unlock()
 	end()
-	if lost != nil {
-		<-lost
-	}
+	<-lost
 	inTime := led
 	if led {
 		select {
@@ -299,7 +296,7 @@ func (p *replica) reach(ctx context.Context) error {
 	if err := p.travel(ctx); err != nil {
 		return err
 	}
-	if r, _ := p.leaders.lease.read(); r == nil || r.HolderIdentity != p.id {
+	if r := p.leaders.lease.read(); r == nil || r.HolderIdentity != p.id {
 		return apierrors.NewConflict(leases, "record", errors.New("changed"))
 	}
 	return nil
@@ -342,10 +339,10 @@ type register struct {
 	version int
 }
 
-func (r *register) read() (*resourcelock.LeaderElectionRecord, int) {
+func (r *register) read() *resourcelock.LeaderElectionRecord {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.record, r.version
+	return r.record
 }
 
 // lock is the register as one replica sees it.
@@ -457,7 +454,7 @@ func (l *leaders) judge(from *run) {
 	if l == nil {
 		return
 	}
-	r, _ := l.lease.read()
+	r := l.lease.read()
 	switch {
 	case from.replica == nil:
 	case r == nil || r.HolderIdentity != from.replica.id:
@@ -556,7 +553,7 @@ func (l *leaders) runs() []*run {
 
 // pick is who holds the lease, or the first of the others; nil for none.
 func (l *leaders) pick(leader bool) *replica {
-	r, _ := l.lease.read()
+	r := l.lease.read()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, p := range l.list {
