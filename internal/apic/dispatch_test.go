@@ -173,3 +173,22 @@ func FuzzParseKey(f *testing.F) {
 		}
 	})
 }
+
+// What is hidden of a request is what lets somebody in, and not the words that an APIC may need to say why not.
+func TestErrors_hide_what_is_secret_in_a_cookie_and_nothing_else(t *testing.T) {
+	t.Parallel()
+	const cookie = "APIC-Request-Signature=c2lnbmF0dXJl==; APIC-Certificate-Algorithm=v1.0; APIC-Certificate-Fingerprint=fingerprint; " +
+		"APIC-Certificate-DN=uni/userext/user-robot/usercert-ops.crt; APIC-WebSocket-Session=dG9rZW4="
+	for header, want := range map[string][]string{
+		cookie: {"c2lnbmF0dXJl==", "dG9rZW4="}, "APIC-cookie=eyJhbGciOi.x+/y==": {"eyJhbGciOi.x+/y=="}, "": nil,
+	} {
+		if diff := cmp.Diff(want, cookieSecrets(header)); diff != "" {
+			t.Errorf("of %q (-want +got)\n%s", header, diff)
+		}
+	}
+	err := hideIn(&aci.Error{Op: "read", Status: 403, Text: "no certificate uni/userext/user-robot/usercert-ops.crt with fingerprint of c2lnbmF0dXJl=="},
+		cookieSecrets(cookie))
+	if got := err.Error(); !strings.Contains(got, "usercert-ops.crt with fingerprint of [redacted]") {
+		t.Error(got)
+	}
+}

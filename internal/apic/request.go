@@ -271,16 +271,17 @@ func (c *Client) exchange(
 		if errors.Is(context.Cause(ctx), errHangs) { // in the middle of the answer
 			c.judge(member, s, outcome{connected: true, hung: true, write: r.op == "post"})
 		}
-		return cause(ctx, hideIn(err, append(cookieValues(req.Header.Get("Cookie")), string(r.secret))))
+		return cause(ctx, hideIn(err, append(cookieSecrets(req.Header.Get("Cookie")), string(r.secret))))
 	}
 	return nil
 }
 
-// cookieValues are what is secret in a header Cookie.
-func cookieValues(header string) []string {
+// cookieSecrets are what is secret in a header Cookie.
+func cookieSecrets(header string) []string {
 	var values []string
 	for part := range strings.SplitSeq(header, "; ") {
-		if _, v, ok := strings.Cut(part, "="); ok {
+		switch name, v, _ := strings.Cut(part, "="); name {
+		case "APIC-cookie", "APIC-Request-Signature", "APIC-WebSocket-Session":
 			values = append(values, v)
 		}
 	}
@@ -290,7 +291,7 @@ func cookieValues(header string) []string {
 // minSecret is how long a secret must be to be looked for: anything may hold a shorter one.
 const minSecret = 4
 
-// hideIn takes secrets out of an error, which may quote what the APIC said, and that what it was asked.
+// hideIn takes secrets out of an error, which may quote what the APIC said, and the APIC what it was asked.
 func hideIn(err error, secrets []string) error {
 	hide := func(text string) string {
 		for _, s := range secrets {

@@ -147,7 +147,7 @@ func (c *Client) dialSocket(ctx context.Context, s *session) (*websocket.Conn, e
 	case resp != nil && resp.Body != nil && status != http.StatusSwitchingProtocols:
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBytes))
 		e := answerError(request{op: op}, status, text)
-		return nil, hideIn(e, append(cookieValues(header.Get("Cookie")), string(s.token))) // it may quote the path, too
+		return nil, hideIn(e, append(cookieSecrets(header.Get("Cookie")), string(s.token))) // it may quote the path, too
 	}
 	return nil, fmt.Errorf("%s: %w", op, cause(ctx, bare(err)))
 }
