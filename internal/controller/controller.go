@@ -133,6 +133,7 @@ type watch struct {
 	pauseAt time.Time     // when the pause tags were read last
 	holds   bool          // something in it may bear our mark: nothing is decided before it is read
 	denied  bool          // the user may not read it, as was found last
+	among   aci.VRF       // whose other L3Outs are followed for its sake
 }
 
 // doubled is how long to wait for the next look.
@@ -504,10 +505,14 @@ func (c *Controller) findMarks(ctx context.Context) (bool, error) {
 // watch begins to read and follow l and all other L3Outs of its VRF, as far as that is new.
 func (c *Controller) watch(l aci.L3Out) {
 	c.follow(l)
-	if v, ok := c.have.VRF(l); ok {
-		for _, m := range c.have.L3OutsIn(v) {
-			c.follow(m)
-		}
+	w := c.watches[l]
+	v, ok := c.have.VRF(l)
+	if !ok || w.among == v {
+		return // those that come to the VRF later are told of: see watchNeighbors
+	}
+	w.among = v
+	for _, m := range c.have.L3OutsIn(v) {
+		c.follow(m)
 	}
 }
 
