@@ -82,6 +82,9 @@ func (c *Controller) Recorded(e aci.ExtEPG, rec *desired.Record) {
 		if was.Paused && !rec.Paused {
 			c.mark(c.have.Hold(e, false))
 		}
+		if c.running {
+			c.watch(e.L3Out) // it may have been written late, and what it tells be over: that is seen by looking
+		}
 	case had:
 		delete(c.records.there, e)
 		delete(c.records.asked, e)
