@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -91,6 +92,7 @@ func run(ctx context.Context, c config, s settings) error {
 	if err := checkKubernetes(ctx, log, cfg); err != nil {
 		return err
 	}
+	asked := cfg // the same, whatever is made of it below
 	if c.dryRun {
 		log.Info("dry run: nothing is written, neither to the APIC nor to Kubernetes")
 		cfg, s.apic.Gate, c.leaderElect = kube.ReadOnly(cfg), apic.ReadOnly, false
@@ -128,6 +130,13 @@ func run(ctx context.Context, c config, s settings) error {
 	}
 	recorder, err := recorderFor(ctx, log, mgr.GetAPIReader(), s.owner, inCluster(cfg))
 	if err != nil {
+		return err
+	}
+	needs := kube.Needs{ClusterID: c.clusterID == "", Records: recorder != "", DryRun: c.dryRun}
+	if c.leaderElect {
+		needs.LeaseNamespace = c.leaderNamespace
+	}
+	if err := checkRights(ctx, log, asked, kube.Rights(needs)); err != nil {
 		return err
 	}
 	var writer controller.Writer = fabric
@@ -339,6 +348,28 @@ func checkKubernetes(ctx context.Context, log *slog.Logger, cfg *rest.Config) er
 		return fmt.Errorf("the cluster at %s runs Kubernetes %s, and aci-sync needs %s or newer", cfg.Host, v, kube.MinVersion)
 	}
 	return nil
+}
+
+// checkRights names what the API server does not let aci-sync do, which otherwise showed one by one, and as
+// lists that never come. Without what is needed it does not start.
+func checkRights(ctx context.Context, log *slog.Logger, cfg *rest.Config, rights []kube.Right) error {
+	missing, err := kube.Missing(ctx, cfg, rights)
+	if err != nil {
+		log.Warn("it is not known whether all rights in the cluster are there", "err", err)
+		return nil
+	}
+	var needed []string
+	for _, r := range missing {
+		if r.Optional {
+			log.Warn("without a right in the cluster nobody is told by Events", "reason", "may not "+r.String())
+		} else {
+			needed = append(needed, r.String())
+		}
+	}
+	if len(needed) == 0 {
+		return nil
+	}
+	return fmt.Errorf("the cluster at %s does not let it: %s; grant it what the ClusterRole and the Role of the Helm chart do", cfg.Host, strings.Join(needed, "; "))
 }
 
 // countRequests counts and times APIC requests by operation and HTTP status.
