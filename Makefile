@@ -117,4 +117,6 @@ fix-check:
 .PHONY: tidy-check
 tidy-check:
 	@$(GO) mod tidy -diff || { echo "go.mod or go.sum is not tidy, run go mod tidy"; exit 1; }
-	@cd tools && $(GO) mod tidy -diff || { echo "tools/go.mod or tools/go.sum is not tidy"; exit 1; }
+	@for dir in tools tools/helm; do \
+	  (cd $$dir && $(GO) mod tidy -diff) || { echo "$$dir/go.mod or $$dir/go.sum is not tidy"; exit 1; }; \
+	done
