@@ -86,7 +86,9 @@ var layers = []layer{
 	},
 	{
 		pkg: "charts",
-		why: "what is installed into a cluster, as it is; it can only be embedded from above the chart",
+		why: "what is installed into a cluster, as it is; it can only be embedded from above the chart. Its tests hold the roles " +
+			"against the rights that are asked for, and the values against the flags that there are",
+		tests: []string{"internal/cli", "internal/kube"},
 	},
 	{
 		pkg: "internal/aci",

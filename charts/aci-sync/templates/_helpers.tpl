@@ -61,6 +61,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* What is wrong with values in a way that the schema cannot say. */}}
 {{- define "aci-sync.check" -}}
+{{- if not .Values.apic.hosts }}
+{{- fail "name the members of the APIC cluster as apic.hosts, such as {apic1.example.com,apic2.example.com}" }}
+{{- end }}
+{{- if not .Values.apic.username }}
+{{- fail "name the APIC user as apic.username" }}
+{{- end }}
+{{- if and .Values.serviceMonitor.enabled (not .Values.metrics.port) }}
+{{- fail "serviceMonitor.enabled needs metrics.port, which is 0" }}
+{{- end }}
 {{- $signs := or .Values.apic.certificate.name .Values.apic.certificate.secret }}
 {{- if and $signs .Values.apic.password.secret }}
 {{- fail "apic.password and apic.certificate are both set: give a password or a user certificate" }}
