@@ -1,4 +1,7 @@
-package firstday_test
+// Package docs_test follows pages of docs as their readers would: it executes every command of a page, in order, on a
+// Kubernetes control plane of its own and a simulated APIC, and compares what the commands print with what the page
+// shows.
+package docs_test
 
 import (
 	"fmt"
