@@ -104,4 +104,3 @@ func furnish(t *testing.T, l *lab.Lab, sim *apicsim.Sim) (stale string) {
 	}
 	return stale
 }
-

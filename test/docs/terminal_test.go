@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -75,7 +76,6 @@ func newSimulator(t *testing.T, fabric string) (*apicsim.Sim, map[string]string)
 		"/run/secrets/apic-password": filepath.Join(dir, "password"),
 	}
 }
-
 
 // terminal executes commands one by one; what one exports the next ones have. A second one runs
 // aci-sync.
@@ -188,8 +188,10 @@ func pause() { <-time.After(200 * time.Millisecond) }
 
 // looks reports whether a command changes nothing, so that it may be repeated.
 func looks(command string) bool {
-	return command == "aci-sync plan" || strings.Contains(command, "kubectl get ") || strings.Contains(command, " get events ")
+	return command == "aci-sync plan" || gets.MatchString(command)
 }
+
+var gets = regexp.MustCompile(`^kubectl( -n [-a-z]+)? get `)
 
 // told puts the placeholders into what was printed.
 func (term *terminal) told(out string) string {
