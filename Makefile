@@ -3,7 +3,7 @@
 GO      ?= go
 MODULE  := github.com/haystacknetworks/aci-sync
 TOOL    := $(GO) tool -modfile=tools/go.mod
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)$(if $(shell git status --porcelain 2>/dev/null),-dirty)
 
 # Passed on to go test, such as TESTFLAGS='-run TestStories -v' or PKGS=./internal/plan.
 TESTFLAGS ?=
@@ -30,7 +30,7 @@ help: ## print this
 
 .PHONY: build
 build: ## make bin/aci-sync and bin/apic-sim
-	$(GO) build -trimpath -ldflags '-X $(MODULE)/internal/cli.version=$(VERSION)' -o bin/ ./cmd/...
+	$(GO) build -trimpath -ldflags '-X $(MODULE)/internal/cli.commit=$(COMMIT)' -o bin/ ./cmd/...
 
 .PHONY: demo
 demo: ## show it at work: a real control plane, a simulated APIC; KEEP=1 leaves both running
