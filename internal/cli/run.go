@@ -82,15 +82,30 @@ const environmentHelp = `The APIC is reached as the environment says:
 
 Every flag has an environment twin, named behind it; a flag beats its twin, and an empty twin is none.`
 
-// run puts the parts together and runs them.
+// run puts the parts together and runs them. Whoever is told to end while they are put together ends in good order.
 func run(ctx context.Context, c config, s settings) error {
-	log, theirs := slog.New(s.log), frameworkLog(s)
+	log := slog.New(s.log)
+	start, err := assemble(ctx, log, c, s)
+	if err == nil {
+		err = start(ctx)
+	} else if ctx.Err() != nil {
+		err = nil
+	}
+	if err == nil {
+		log.Info("stopped")
+	}
+	return err
+}
+
+// assemble puts the parts together, and returns what runs them.
+func assemble(ctx context.Context, log *slog.Logger, c config, s settings) (start func(context.Context) error, err error) {
+	theirs := frameworkLog(s)
 	cfg, err := kubeConfig(c.kubeconfig, c.context)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := checkKubernetes(ctx, log, cfg); err != nil {
-		return err
+		return nil, err
 	}
 	asked := cfg // the same, whatever is made of it below
 	if c.dryRun {
@@ -100,17 +115,17 @@ func run(ctx context.Context, c config, s settings) error {
 	var lease *kube.Lease
 	if c.leaderElect {
 		if lease, err = kube.NewLease(cfg, c.leaderNamespace); err != nil {
-			return err
+			return nil, err
 		}
 		s.apic.Gate = lease.MayWrite
 	}
 	mgr, err := newManager(cfg, c, lease, theirs)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if s.owner == "" {
 		if s.owner, err = kube.ClusterID(ctx, mgr.GetAPIReader()); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	s.policy.Owner = s.owner
@@ -120,24 +135,24 @@ func run(ctx context.Context, c config, s settings) error {
 	s.apic.OnFailover = countFailovers(ctrlmetrics.Registry)
 	fabric, err := apic.New(s.members, s.username, s.apic)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	tellRefusal(ctrlmetrics.Registry, fabric.Status)
 	probe := &probes{fabric: fabric.Status}
 	notes, err := kube.NewNotes(cfg, mgr.GetClient())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	recorder, err := recorderFor(ctx, log, mgr.GetAPIReader(), s.owner, inCluster(cfg))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	needs := kube.Needs{ClusterID: c.clusterID == "", Records: recorder != "", DryRun: c.dryRun}
 	if c.leaderElect {
 		needs.LeaseNamespace = c.leaderNamespace
 	}
 	if err := checkRights(ctx, log, asked, kube.Rights(needs)); err != nil {
-		return err
+		return nil, err
 	}
 	var writer controller.Writer = fabric
 	var cluster controller.Cluster = struct {
@@ -153,16 +168,16 @@ func run(ctx context.Context, c config, s settings) error {
 	})
 	if lease != nil {
 		if err := mgr.Add(leader(lease.Run)); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	server, err := probe.server(ctx, c.probeAddress)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if server != nil {
 		if err := mgr.Add(server); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	var finished atomic.Bool
@@ -187,22 +202,21 @@ func run(ctx context.Context, c config, s settings) error {
 			return err
 		})),
 	); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error {
+		log.Info("starting", "version", versionLine(), "cluster", s.owner, "apic", s.members[0].Host)
+		err := mgr.Start(ctx)
+		if lease != nil {
+			if why := lease.Lost(); err != nil && why != nil && !errors.Is(err, why) {
+				err = fmt.Errorf("%w: %w", err, why)
+			}
+			if finished.Load() {
+				stepDown(ctx, log, lease, fabric.Settled())
+			}
+		}
 		return err
-	}
-	log.Info("starting", "version", versionLine(), "cluster", s.owner, "apic", s.members[0].Host)
-	err = mgr.Start(ctx)
-	if lease != nil {
-		if why := lease.Lost(); err != nil && why != nil && !errors.Is(err, why) {
-			err = fmt.Errorf("%w: %w", err, why)
-		}
-		if finished.Load() {
-			stepDown(ctx, log, lease, fabric.Settled())
-		}
-	}
-	if err == nil {
-		log.Info("stopped")
-	}
-	return err
+	}, nil
 }
 
 // stepDown gives the lease up, after the last write. While the APIC may yet carry one out, nobody
