@@ -52,6 +52,10 @@ test: ## run everything: units, goldens, fuzz seeds, stories on the lab, under t
 	$(GO) run ./test/labctl run -- $(GO) test $$race -timeout 20m $(TESTFLAGS) $(PKGS) || exit 1; \
 	if [ -n "$$race" ] && [ "$(PKGS)" = ./... ]; then $(GO) test -run '$(HISTORIES)' ./test/history; fi # ten times as many without it
 
+.PHONY: e2e-chart
+e2e-chart: ## from the chart to a synced Deployment on a control plane of its own, and back; part of test
+	$(GO) test ./test/docs -run TestInstall -v -count=1
+
 .PHONY: check
 check: fmt-check fix-check tidy-check verify-crds lint test ## what a change must pass before review: format, lint, tidiness, tests
 
@@ -75,6 +79,10 @@ fmt: ## format the code and apply go fix
 .PHONY: update-crds
 update-crds: ## generate the CustomResourceDefinition and deepcopy methods from api/
 	$(TOOL) controller-gen object crd paths=./api/... output:crd:dir=charts/aci-sync/crds output:object:dir=api/v1alpha1
+
+.PHONY: update-chart
+update-chart: ## render the chart's goldens, install.yaml and README anew; then read the diff
+	$(GO) test ./charts -update
 
 .PHONY: lab-up
 lab-up: ## start the Kubernetes control plane of the tests and leave it running
