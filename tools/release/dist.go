@@ -141,7 +141,9 @@ func (s *source) writeChart(ctx context.Context, dir string) error {
 	if err := os.WriteFile(chart, packed, 0o644); err != nil {
 		return err
 	}
-	manifests, err := s.tool(ctx, "helm", "helm", "template", "aci-sync", chart, "--namespace", "aci-sync", "--include-crds")
+	// Helm would take its own idea of Kubernetes; what is rendered must work with the oldest.
+	manifests, err := s.tool(ctx, "helm", "helm", "template", "aci-sync", chart, "--namespace", "aci-sync", "--include-crds",
+		"--kube-version", s.kube)
 	if err != nil {
 		return err
 	}

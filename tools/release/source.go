@@ -23,6 +23,7 @@ type platform struct{ os, arch string }
 type source struct {
 	dir     string // absolute
 	next    string // the version in Chart.yaml
+	kube    string // the oldest Kubernetes that Chart.yaml is for
 	commit  string // in full
 	dirty   bool   // has changes that are not committed, or files that are not known to git
 	time    time.Time
@@ -40,11 +41,16 @@ func checkout(ctx context.Context) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := regexp.MustCompile(`(?m)^version: "?([^\s"]+)`).FindSubmatch(chart)
-	if m == nil {
-		return nil, errors.New("charts/aci-sync/Chart.yaml has no version")
+	for field, expr := range map[*string]string{
+		&s.next: `(?m)^version: "?([^\s"]+)`,
+		&s.kube: `(?m)^kubeVersion: ">=([0-9.]+)`,
+	} {
+		m := regexp.MustCompile(expr).FindSubmatch(chart)
+		if m == nil {
+			return nil, fmt.Errorf("charts/aci-sync/Chart.yaml has nothing like %s", expr)
+		}
+		*field = string(m[1])
 	}
-	s.next = string(m[1])
 	if s.commit, err = output(ctx, s.dir, "git", "rev-parse", "HEAD"); err != nil {
 		return nil, err
 	}
