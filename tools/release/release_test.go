@@ -2,8 +2,14 @@ package main
 
 import (
 	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -123,36 +129,123 @@ func TestADistOnlyStandsWhenItIsWhole(t *testing.T) {
 	}
 }
 
-// The chart packed twice, with Helm's notes of the time between them, and rendered.
-func TestChart(t *testing.T) {
+// All of a version, for the one platform whose packages are compiled anyway.
+func TestDist(t *testing.T) {
 	s, err := checkout(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.release = true
-	made := map[string]string{}
-	for range 2 {
-		dir := t.TempDir()
-		if err := s.writeChart(t.Context(), dir); err != nil {
-			t.Fatal(err)
+	s.images, s.archives = []string{runtime.GOARCH}, []platform{{"linux", runtime.GOARCH}}
+	dir := filepath.Join(t.TempDir(), "dist")
+	var said bytes.Buffer
+	if err := s.writeDist(t.Context(), dir, true, &said); err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{}
+	for _, f := range list(t, dir) {
+		files[f.name] = string(f.data)
+	}
+	archive := "aci-sync_" + s.tag() + "_linux_" + runtime.GOARCH
+	chart := "aci-sync-" + s.tag() + ".tgz"
+	want := []string{"SHA256SUMS", "install.yaml", "aci-sync_" + s.tag() + "_image.tar", archive + ".tar.gz", archive + ".cdx.json", chart}
+	if diff := cmp.Diff(slices.Sorted(slices.Values(want)), slices.Sorted(maps.Keys(files))); diff != "" {
+		t.Fatal("dist (-want +got):\n", diff)
+	}
+	if !strings.HasPrefix(said.String(), files["SHA256SUMS"]) || !strings.Contains(said.String(), s.reference()+"@sha256:") {
+		t.Errorf("says %q, want checksums and the image", &said)
+	}
+
+	t.Run("verifies", func(t *testing.T) {
+		if _, err := output(t.Context(), dir, "sha256sum", "--check", "--strict", "SHA256SUMS"); err != nil {
+			t.Error(err)
 		}
-		files, err := readDir(dir)
-		if err != nil {
-			t.Fatal(err)
+		if lines := strings.Count(files["SHA256SUMS"], "\n"); lines != len(files)-1 {
+			t.Errorf("SHA256SUMS has %d lines, want one for each of the %d others", lines, len(files)-1)
 		}
-		for _, f := range files {
-			if before, ok := made[f.name]; ok && before != string(f.data) {
-				t.Errorf("%s is not the same again", f.name)
+	})
+	t.Run("archive", func(t *testing.T) {
+		var names []string
+		for _, f := range packed(t, files[archive+".tar.gz"]) {
+			names = append(names, fmt.Sprintf("%o %s", f.mode, strings.TrimPrefix(f.name, archive+"/")))
+		}
+		want := []string{"644 LICENSE", "644 README.md", "644 CHANGELOG.md", "755 aci-sync", "755 apic-sim"}
+		if diff := cmp.Diff(want, names); diff != "" {
+			t.Error("(-want +got):\n", diff)
+		}
+	})
+	t.Run("SBOM", func(t *testing.T) {
+		var sbom struct {
+			BOMFormat string
+			Metadata  struct {
+				Component struct{ Name, Version string }
 			}
-			made[f.name] = string(f.data)
+			Components []struct{ Name, Version string }
 		}
+		if err := json.Unmarshal([]byte(files[archive+".cdx.json"]), &sbom); err != nil {
+			t.Fatal(err)
+		}
+		if c := sbom.Metadata.Component; sbom.BOMFormat != "CycloneDX" || c.Name != module || c.Version != "v"+s.version() {
+			t.Errorf("is %s of %s %s", sbom.BOMFormat, c.Name, c.Version)
+		}
+		found := map[string]bool{}
+		for _, c := range sbom.Components {
+			found[c.Name] = c.Version != ""
+		}
+		for _, name := range []string{"std", "k8s.io/client-go", "golang.org/x/crypto/x509roots/fallback"} {
+			if !found[name] {
+				t.Errorf("has no %s among %d components", name, len(sbom.Components))
+			}
+		}
+	})
+	t.Run("chart", func(t *testing.T) {
+		for _, f := range packed(t, files[chart]) {
+			if f.name == "aci-sync/Chart.yaml" && !strings.Contains(string(f.data), "\nversion: "+s.version()+"\n") {
+				t.Errorf("is of another version than %s:\n%s", s.version(), f.data)
+			}
+		}
+		if !strings.Contains(files["install.yaml"], "name: externalepgs.aci.haystacknetworks.com") {
+			t.Error("install.yaml has no CustomResourceDefinition")
+		}
+	})
+	t.Run("is the same again, in place of what was there", func(t *testing.T) {
+		writeFile(t, filepath.Join(dir, "stale"), "")
+		if err := s.writeDist(t.Context(), dir, true, new(bytes.Buffer)); err != nil {
+			t.Fatal(err)
+		}
+		again := map[string]string{}
+		for _, f := range list(t, dir) {
+			again[f.name] = string(f.data)
+			if files[f.name] != again[f.name] {
+				t.Errorf("%s differs", f.name)
+			}
+		}
+		if len(again) != len(files) {
+			t.Errorf("has %d files, then %d", len(files), len(again))
+		}
+	})
+}
+
+func list(t *testing.T, dir string) []file {
+	t.Helper()
+	files, err := readDir(dir)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if len(made) != 2 || made["aci-sync-"+s.next+".tgz"] == "" {
-		t.Errorf("made %d files, want the chart and install.yaml", len(made))
+	return files
+}
+
+// packed are the files of a compressed archive.
+func packed(t *testing.T, archive string) []file {
+	t.Helper()
+	z, err := gzip.NewReader(strings.NewReader(archive))
+	if err != nil {
+		t.Fatal(err)
 	}
-	if !strings.Contains(made["install.yaml"], "name: externalepgs.aci.haystacknetworks.com") {
-		t.Error("install.yaml has no CustomResourceDefinition")
+	files, err := readTar(z)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return files
 }
 
 func TestUsageIsOneLine(t *testing.T) {

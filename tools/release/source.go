@@ -28,6 +28,9 @@ type source struct {
 	dirty   bool   // has changes that are not committed, or files that are not known to git
 	time    time.Time
 	release bool // what is made is the version next, and no snapshot on the way to it
+
+	images   []string   // the architectures of Linux that the image is for
+	archives []platform // what archives are made for
 }
 
 // checkout finds the source around the working directory.
@@ -36,7 +39,12 @@ func checkout(ctx context.Context) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &source{dir: top}
+	s := &source{
+		dir:    top,
+		images: []string{"amd64", "arm64"},
+		// A Mac is where people plan and adopt from.
+		archives: []platform{{"linux", "amd64"}, {"linux", "arm64"}, {"darwin", "amd64"}, {"darwin", "arm64"}},
+	}
 	chart, err := os.ReadFile(s.path("charts/aci-sync/Chart.yaml"))
 	if err != nil {
 		return nil, err
