@@ -122,26 +122,6 @@ func TestImage(t *testing.T) {
 		}
 	})
 
-	// In another directory, as another user's docker build does it, and with what .dockerignore lets through only.
-	t.Run("holds the very program that the Dockerfile builds", func(t *testing.T) {
-		root := t.TempDir()
-		if err := s.writeRootfs(t.Context(), root, runtime.GOARCH); err != nil {
-			t.Fatal(err)
-		}
-		ours := filepath.Join(root, "aci-sync")
-		dockers := dockerBuild(t, s)
-		if a, b := read(t, ours), read(t, dockers); !bytes.Equal(a, b) {
-			t.Errorf("one has %d bytes, the other %d, and they differ", len(a), len(b))
-		}
-		if runtime.GOOS != "linux" {
-			return
-		}
-		out, err := exec.CommandContext(t.Context(), ours, "version").Output()
-		if want := "aci-sync " + s.version() + ", commit " + s.commit + ", " + runtime.Version(); err != nil || !strings.HasPrefix(string(out), want) {
-			t.Errorf("prints %q (%v), want %q", out, err, want)
-		}
-	})
-
 	t.Run("is the same when it is made again", func(t *testing.T) {
 		again, _, d := built(t, s)
 		if d != digest {
@@ -167,6 +147,30 @@ func TestImage(t *testing.T) {
 			t.Errorf("the registry has %v (%v), want %s", head, err, digest)
 		}
 	})
+}
+
+// In another directory, as another user's docker build does it, and with what .dockerignore lets through only.
+func TestTheImageHoldsTheProgramThatTheDockerfileBuilds(t *testing.T) {
+	s, err := checkout(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := t.TempDir()
+	if err := s.writeRootfs(t.Context(), root, runtime.GOARCH); err != nil {
+		t.Fatal(err)
+	}
+	ours := filepath.Join(root, "aci-sync")
+	dockers := dockerBuild(t, s)
+	if a, b := read(t, ours), read(t, dockers); !bytes.Equal(a, b) {
+		t.Errorf("one has %d bytes, the other %d, and they differ", len(a), len(b))
+	}
+	if runtime.GOOS != "linux" {
+		return
+	}
+	out, err := exec.CommandContext(t.Context(), ours, "version").Output()
+	if want := "aci-sync " + s.version() + ", commit " + s.commit + ", " + runtime.Version(); err != nil || !strings.HasPrefix(string(out), want) {
+		t.Errorf("prints %q (%v), want %q", out, err, want)
+	}
 }
 
 // extracted are the files of an image.
