@@ -32,6 +32,14 @@ help: ## print this
 build: ## make bin/aci-sync and bin/apic-sim
 	$(GO) build -trimpath -ldflags '-X $(MODULE)/internal/cli.commit=$(COMMIT)' -o bin/ ./cmd/...
 
+.PHONY: image
+image: ## make the container image, as dist/image.tar, without Docker
+	$(GO) -C tools/release run . image -o dist/image.tar
+
+.PHONY: release
+release: ## make all of a version in dist/: archives, image, chart, SBOMs; SNAPSHOT=1 for one that is none yet
+	$(GO) -C tools/release run . dist -o dist $(if $(SNAPSHOT),-snapshot)
+
 .PHONY: demo
 demo: ## show it at work: a real control plane, a simulated APIC; KEEP=1 leaves both running
 	KEEP=$(KEEP) $(GO) run ./test/demo
@@ -50,6 +58,7 @@ test: ## run everything: units, goldens, fuzz seeds, stories on the lab, under t
 	fi; \
 	set -x; \
 	$(GO) run ./test/labctl run -- $(GO) test $$race -timeout 20m $(TESTFLAGS) $(PKGS) || exit 1; \
+	if [ "$(PKGS)" = ./... ]; then $(GO) -C tools/release test -count=1 . || exit 1; fi; \
 	if [ -n "$$race" ] && [ "$(PKGS)" = ./... ]; then $(GO) test -run '$(HISTORIES)' ./test/history; fi # ten times as many without it
 
 .PHONY: e2e-chart
@@ -70,6 +79,7 @@ bench: ## measure what a change costs beside 100 to 20,000 subnets; takes some m
 .PHONY: lint
 lint: ## run the linters of .golangci.yml
 	$(TOOL) golangci-lint run ./...
+	cd tools/release && $(GO) vet ./...
 
 .PHONY: fmt
 fmt: ## format the code and apply go fix
@@ -98,7 +108,7 @@ unverified: ## list what is assumed of a real APIC but not confirmed by any publ
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin dist
 
 # Parts of check, each with its cure in the message. Not in the help: make check names them.
 
@@ -125,6 +135,6 @@ fix-check:
 .PHONY: tidy-check
 tidy-check:
 	@$(GO) mod tidy -diff || { echo "go.mod or go.sum is not tidy, run go mod tidy"; exit 1; }
-	@for dir in tools tools/helm; do \
+	@for dir in tools tools/helm tools/release tools/sbom; do \
 	  (cd $$dir && $(GO) mod tidy -diff) || { echo "$$dir/go.mod or $$dir/go.sum is not tidy"; exit 1; }; \
 	done

@@ -14,8 +14,6 @@ import (
 var (
 	// programs are what the archives hold.
 	programs = []string{"aci-sync", "apic-sim"}
-	// archivePlatforms are what they are made for; a Mac is where people plan and adopt from.
-	archivePlatforms = []platform{{"linux", "amd64"}, {"linux", "arm64"}, {"darwin", "amd64"}, {"darwin", "arm64"}}
 	// documents go along with the programs.
 	documents = []string{"LICENSE", "README.md", "CHANGELOG.md"}
 )
@@ -39,7 +37,7 @@ func (s *source) writeDist(ctx context.Context, dir string, snapshot bool, stdou
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	for _, p := range archivePlatforms {
+	for _, p := range s.archives {
 		if err := s.writeArchive(ctx, tmp, p); err != nil {
 			return err
 		}
@@ -141,7 +139,9 @@ func (s *source) writeChart(ctx context.Context, dir string) error {
 	if err := os.WriteFile(chart, packed, 0o644); err != nil {
 		return err
 	}
-	manifests, err := s.tool(ctx, "helm", "helm", "template", "aci-sync", chart, "--namespace", "aci-sync", "--include-crds")
+	// Helm would take its own idea of Kubernetes; what is rendered must work with the oldest.
+	manifests, err := s.tool(ctx, "helm", "helm", "template", "aci-sync", chart, "--namespace", "aci-sync", "--include-crds",
+		"--kube-version", s.kube)
 	if err != nil {
 		return err
 	}

@@ -24,9 +24,6 @@ const (
 	entrypoint = "/aci-sync"
 )
 
-// imageArchs are the architectures of Linux that the image is made for.
-var imageArchs = []string{"amd64", "arm64"}
-
 // reference is the name of the image.
 func (s *source) reference() string { return repository + ":" + s.tag() }
 
@@ -72,6 +69,7 @@ func (s *source) image(ctx context.Context, arch string) (v1.Image, error) {
 		OS:           "linux",
 		Architecture: arch,
 		Created:      v1.Time{Time: s.time},
+		RootFS:       v1.RootFS{Type: "layers"},
 		Config: v1.Config{
 			User:       imageUser,
 			Entrypoint: []string{entrypoint},
@@ -95,7 +93,7 @@ func (s *source) image(ctx context.Context, arch string) (v1.Image, error) {
 // again and validated before it is there.
 func (s *source) writeImage(ctx context.Context, to string) (v1.Hash, error) {
 	var all v1.ImageIndex = empty.Index
-	for _, arch := range imageArchs {
+	for _, arch := range s.images {
 		img, err := s.image(ctx, arch)
 		if err != nil {
 			return v1.Hash{}, err

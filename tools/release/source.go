@@ -23,10 +23,14 @@ type platform struct{ os, arch string }
 type source struct {
 	dir     string // absolute
 	next    string // the version in Chart.yaml
+	kube    string // the oldest Kubernetes that Chart.yaml is for
 	commit  string // in full
 	dirty   bool   // has changes that are not committed, or files that are not known to git
 	time    time.Time
 	release bool // what is made is the version next, and no snapshot on the way to it
+
+	images   []string   // the architectures of Linux that the image is for
+	archives []platform // what archives are made for
 }
 
 // checkout finds the source around the working directory.
@@ -35,16 +39,26 @@ func checkout(ctx context.Context) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &source{dir: top}
+	s := &source{
+		dir:    top,
+		images: []string{"amd64", "arm64"},
+		// A Mac is where people plan and adopt from.
+		archives: []platform{{"linux", "amd64"}, {"linux", "arm64"}, {"darwin", "amd64"}, {"darwin", "arm64"}},
+	}
 	chart, err := os.ReadFile(s.path("charts/aci-sync/Chart.yaml"))
 	if err != nil {
 		return nil, err
 	}
-	m := regexp.MustCompile(`(?m)^version: "?([^\s"]+)`).FindSubmatch(chart)
-	if m == nil {
-		return nil, errors.New("charts/aci-sync/Chart.yaml has no version")
+	for field, expr := range map[*string]string{
+		&s.next: `(?m)^version: "?([^\s"]+)`,
+		&s.kube: `(?m)^kubeVersion: ">=([0-9.]+)`,
+	} {
+		m := regexp.MustCompile(expr).FindSubmatch(chart)
+		if m == nil {
+			return nil, fmt.Errorf("charts/aci-sync/Chart.yaml has nothing like %s", expr)
+		}
+		*field = string(m[1])
 	}
-	s.next = string(m[1])
 	if s.commit, err = output(ctx, s.dir, "git", "rev-parse", "HEAD"); err != nil {
 		return nil, err
 	}
