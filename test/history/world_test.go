@@ -380,7 +380,11 @@ func (w *world) start() {
 		w.run = nil
 	}
 	w.deaf = false
-	w.mind = w.newMind()
+	mind := w.newMind()
+	if w.mind != nil {
+		mind.Follow(w.mind)
+	}
+	w.mind = mind
 	w.mind.Hear(w.cluster.Clone())
 	w.inform(r.loop)
 }
@@ -673,13 +677,19 @@ func (w *world) do(s history.Step) {
 // relist tells the controller what a list holds and what it misses.
 func (w *world) relist(c *history.Cluster) {
 	if w.run != nil {
-		w.tell(c, w.run.loop.Fold, w.run.loop.Missed)
+		w.fold(c, w.run.loop.Fold, w.run.loop.Missed)
+		w.mind.HearList(c.Clone())
 		w.deaf = false
 	}
 }
 
 // tell tells the controller what differs from what it was told.
 func (w *world) tell(c *history.Cluster, fold func(desired.Ref, metav1.Object), gone func(desired.Ref)) {
+	w.fold(c, fold, gone)
+	w.mind.Hear(c.Clone())
+}
+
+func (w *world) fold(c *history.Cluster, fold func(desired.Ref, metav1.Object), gone func(desired.Ref)) {
 	now := c.Objects()
 	for _, r := range w.refs(w.told) {
 		if now[r] == nil {
@@ -697,7 +707,6 @@ func (w *world) tell(c *history.Cluster, fold func(desired.Ref, metav1.Object), 
 		w.mind.Begin()
 	}
 	w.run.mu.Unlock()
-	w.mind.Hear(c.Clone())
 }
 
 // lift ends a pause that is kept in a record, as a person does who edits it.
@@ -761,10 +770,12 @@ func (w *world) settle() {
 	w.mind.Thaw(func(epg, ip string) bool { return before.Has(epg + "/" + ip) })
 	s := history.Settled{
 		Before: before, After: after, Last: w.last, Mind: w.mind, Was: w.was, Is: is, Exact: w.exact, Aged: w.aged, Guard: w.limit(),
+		Lost: w.lost, Vague: w.leaders != nil || w.storms != nil,
 		Touched: func(p string) bool { _, ok := w.touched[p]; return ok },
 	}
 	w.complain(s.Check()...)
 	w.mind.Thaw(func(epg, ip string) bool { return after.Has(epg + "/" + ip) })
+	w.mind.Rest(after)
 	w.rested(after)
 	w.storms.probe()
 }
