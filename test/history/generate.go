@@ -3,6 +3,7 @@ package history
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 )
 
@@ -25,7 +26,11 @@ func Generate(seed uint64, l Limits) History {
 		g.add(step("target", g.workload(), g.epg()))
 	}
 	g.add(step("settle"))
+	guard := slices.Contains(h.With, "guard")
 	for range 4 + g.IntN(8) {
+		if guard && g.IntN(5) == 0 {
+			g.mass()
+		}
 		if seed%2 == 0 {
 			for range 1 + g.IntN(4)*g.IntN(2) {
 				g.any()
@@ -288,7 +293,9 @@ func (g *generator) toProcess() {
 		g.add(step("start"))
 		return
 	}
-	switch g.IntN(13) {
+	switch g.IntN(14) {
+	case 13:
+		g.mass()
 	case 0:
 		g.add(step("stop"))
 		g.add(step("start"))
@@ -319,5 +326,58 @@ func (g *generator) toProcess() {
 		g.add(step("lift", g.namedEPG()))
 	default:
 		g.add(step("fault", pick(g, "503", "before", "after", "202", "reads", "events", "sessions", "sockets")))
+	}
+}
+
+// mass ends many claims, and so that no change that is seen explains what is left of them: while aci-sync is down, in
+// a list, or before the fabric is as it was when they stood. Sometimes it is seen for once, and explains all.
+func (g *generator) mass() {
+	for range 2 + g.IntN(3) {
+		pod, workload := g.podOf()
+		g.add(step("pod", pod, workload, g.ip()))
+	}
+	g.deaf, g.down = false, false // settling ends both
+	g.add(step("settle"))
+	switch g.IntN(7) {
+	case 0, 1:
+		g.add(step("stop"))
+		g.many()
+		g.add(step("start"))
+	case 2, 3:
+		g.add(step("unwatch"))
+		g.many()
+		g.add(step("relist"))
+	case 4, 5:
+		g.add(step("snapshot"))
+		g.many()
+		g.add(step("settle"))
+		g.add(step("rollback"))
+	default:
+		g.many()
+	}
+	g.add(step("settle"))
+	if g.IntN(2) == 0 { // what happens beside what is held
+		g.inCluster()
+	}
+}
+
+// many ends most claims.
+func (g *generator) many() {
+	seen := map[string]bool{}
+	for _, c := range slices.Clone(g.mind.claims) {
+		w := c.Workload.Namespace + "/" + c.Workload.Name
+		if seen[w] || g.IntN(6) == 0 {
+			continue
+		}
+		switch g.IntN(6) {
+		case 0:
+			g.add(step("target", w, "none"))
+		case 1:
+			g.add(step("gone", strings.Replace(c.Bearer, "::", "/", 1)))
+			continue
+		default:
+			g.add(step("delete", w))
+		}
+		seen[w] = true
 	}
 }

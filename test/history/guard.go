@@ -154,6 +154,9 @@ func (s *Settled) guard() {
 	}
 }
 
+// Guarded reports whether Check found that the orphan guard must hold something.
+func (s *Settled) Guarded() bool { return len(s.guarded) > 0 }
+
 func (s *Settled) exceeds(orphans, marked int) bool { return orphans > s.Guard && 2*orphans > marked }
 
 // marked are the paths of all that bears our mark.

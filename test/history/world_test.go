@@ -67,9 +67,10 @@ type world struct {
 	since    int                  // steps since
 	exact    bool                 // no time passed since
 
-	steps  int           // done
-	lasted time.Duration // at the end
-	dump   string        // of the fabric, at the end
+	steps   int           // done
+	guarded int           // how often the orphan guard had to hold
+	lasted  time.Duration // at the end
+	dump    string        // of the fabric, at the end
 
 	storms  *storms  // nil in plain histories
 	leaders *leaders // nil where one aci-sync runs without a lease
@@ -773,7 +774,9 @@ func (w *world) settle() {
 		Lost: w.lost, Vague: w.leaders != nil || w.storms != nil,
 		Touched: func(p string) bool { _, ok := w.touched[p]; return ok },
 	}
-	w.complain(s.Check()...)
+	if w.complain(s.Check()...); s.Guarded() {
+		w.guarded++
+	}
 	w.mind.Thaw(func(epg, ip string) bool { return after.Has(epg + "/" + ip) })
 	w.mind.Rest(after)
 	w.rested(after)
