@@ -22,6 +22,11 @@ func Generate(seed uint64, l Limits) History {
 			h.With = append(h.With, w)
 		}
 	}
+	for _, p := range Policies {
+		if g.IntN(14) == 0 && !l.Real {
+			h.With = append(h.With, p)
+		}
+	}
 	for range 2 + g.IntN(3) {
 		g.add(step("target", g.workload(), g.epg()))
 	}
@@ -117,7 +122,7 @@ func (g *generator) real(s *Step) bool {
 func pick[T any](g *generator, list ...T) T { return list[g.IntN(len(list))] }
 
 func (g *generator) workload() string {
-	return pick(g, "shop/w1", "shop/w1", "shop/w2", "shop/w2", "shop/w3", "shop/s1", "lab/w1", "lab/w1", "shop/v1", "lab/v2")
+	return pick(g, "shop/w1", "shop/w1", "shop/w2", "shop/w2", "shop/w3", "shop/s1", "shop/d1", "lab/w1", "lab/w1", "shop/v1", "lab/v2")
 }
 
 func (g *generator) epg() string { return pick(g, epgs...) }
@@ -161,7 +166,7 @@ func (g *generator) podOf() (pod, workload string) {
 	if ns == "lab" {
 		return pod, "lab/w1"
 	}
-	return pod, pick(g, "shop/w1", "shop/w1", "shop/w2", "shop/w2", "shop/w3", "shop/s1")
+	return pod, pick(g, "shop/w1", "shop/w1", "shop/w2", "shop/w2", "shop/w3", "shop/s1", "shop/d1")
 }
 
 // any adds one thing that happens, or two that belong together.
@@ -250,8 +255,13 @@ func (g *generator) onFabric() {
 			s.Args = append(s.Args, "export")
 		}
 		g.add(s)
-	case n < 22:
+	case n < 21:
 		g.add(step("make", g.epg()))
+	case n < 22:
+		g.add(step("orchestrate", g.namedEPG()))
+		if g.IntN(2) == 0 {
+			g.add(step("orchestrate", g.steps[len(g.steps)-1].arg(0), "no"))
+		}
 	case n < 24:
 		g.add(step("other", pick(g, g.rival(), g.rival(), g.epg())))
 	case n < 27:

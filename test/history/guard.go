@@ -231,6 +231,9 @@ func (s *Settled) foreign(f Fabric, e string, but bool) bool {
 	}
 	return slices.ContainsFunc(f.within(dn), func(d string) bool {
 		b := bearer(d)
+		if class(f[d]) == "fvRsCons" && s.Policies["always"] {
+			return false
+		}
 		return d != dn && d != markOf(dn) && !derived[class(f[d])] && (!but || !f.ours(b) || d != b && d != markOf(b))
 	})
 }

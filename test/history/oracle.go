@@ -37,6 +37,8 @@ type Settled struct {
 	Lost bool
 	// Vague: nor can it be told which changes it saw.
 	Vague bool
+	// Policies are what aci-sync was told to do otherwise.
+	Policies map[string]bool
 
 	named   map[string]named
 	held    map[string]bool
@@ -80,8 +82,12 @@ func (s *Settled) Check() []string {
 	return bad
 }
 
-// writable reports whether an external EPG may be written: its L3Out is there, and nobody paused it.
+// writable reports whether an external EPG may be written: its L3Out is there and allowed, and nobody paused it or
+// manages it elsewhere.
 func (s *Settled) writable(epg string) bool {
+	if s.Policies["allow"] && !allowed(l3outOf(epg)) || s.Before.elsewhere(epg) {
+		return false
+	}
 	return s.Before.has(DN(l3outOf(epg))) && !s.Before.tagged(epg) && !s.Is[epg].Paused
 }
 
@@ -293,6 +299,8 @@ func (s *Settled) stays(epg, ip string, taken verdict) verdict {
 		return free
 	case claimed:
 		return never
+	case s.Policies["upsert"]:
+		return must
 	case s.named[epg].paused || s.named[""].paused:
 		return free // it may be of a paused workload, which lost it while aci-sync was down
 	case s.guarded[epg+"/"+ip]:
@@ -412,6 +420,7 @@ func (s *Settled) checkEPG(e string) string {
 		return "its pause outlives it"
 	case !n.running && there:
 		return "no workload that runs names it"
+	case s.Policies["upsert"] && there: // what a POST of ours brought back is not deleted either
 	case s.foreignGone(e) && s.Last.has(dn) && there:
 		return "it was somebody else's, who deleted it" // whatever people did in between, for no time passed
 	case !n.running, !s.writable(e), s.unsure(e):
@@ -453,8 +462,13 @@ func (s *Settled) checkUnused(e string) string {
 	dn := DN(e)
 	there := s.After.has(dn)
 	// What is foreign in it, and that it then stays, is looked at in each transaction.
-	if !there && s.guarded[e] {
+	switch {
+	case !there && s.guarded[e]:
 		return "the orphan guard holds it"
+	case s.Policies["upsert"] && there:
+		return ""
+	case s.Policies["upsert"]:
+		return "the policy is upsert-only"
 	}
 	if there && !s.foreign(s.After, e, false) && !s.Mind.Unknown() && !s.named[e].paused && !s.named[""].paused && !s.loose[e] {
 		return "no workload names it, and nothing else is in it"

@@ -225,7 +225,7 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 	before, seen := w.look(), w.sim.Stats().ConflictsSeen
 	defer func() {
 		t := history.Transaction{
-			Before: before, After: w.look(), Modified: w.with["modified"],
+			Before: before, After: w.look(), Modified: w.with["modified"], Policies: w.with,
 			Fresh: w.fresh,
 			UnderWay: func(path string) bool {
 				at, touched := w.touched[path]
@@ -284,9 +284,12 @@ func (w *world) edit(edits []history.Edit) {
 	defer w.fabric.Unlock()
 	for _, e := range edits {
 		var err error
-		if e.Body == "" {
+		switch {
+		case e.Body == "":
 			err = w.sim.Delete(e.DN)
-		} else {
+		case e.Seed:
+			err = w.sim.Seed([]byte(e.Body))
+		default:
 			err = w.sim.Post(e.DN, e.Body)
 		}
 		if err != nil {
@@ -457,7 +460,15 @@ func (w *world) buildOf(r *run, once bool) *run {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	policy := plan.Policy{Owner: history.Owner, Scope: aci.Scope{"import-security"}, Guard: plan.Guard{On: true, Limit: w.limit()}}
+	policy := plan.Policy{
+		Owner: history.Owner, Scope: aci.Scope{"import-security"}, Guard: plan.Guard{On: true, Limit: w.limit()},
+		UpsertOnly: w.with["upsert"], DeleteUsed: w.with["always"],
+	}
+	if w.with["allow"] {
+		if policy.Allow, err = plan.ParseAllow(history.Allowed); err != nil {
+			w.t.Fatal(err)
+		}
+	}
 	var writer controller.Writer = r.client
 	if r.replica.isDry() {
 		writer = nil
@@ -771,7 +782,7 @@ func (w *world) settle() {
 	w.mind.Thaw(func(epg, ip string) bool { return before.Has(epg + "/" + ip) })
 	s := history.Settled{
 		Before: before, After: after, Last: w.last, Mind: w.mind, Was: w.was, Is: is, Exact: w.exact, Aged: w.aged, Guard: w.limit(),
-		Lost: w.lost, Vague: w.leaders != nil || w.storms != nil,
+		Lost: w.lost, Vague: w.leaders != nil || w.storms != nil, Policies: w.with,
 		Touched: func(p string) bool { _, ok := w.touched[p]; return ok },
 	}
 	if w.complain(s.Check()...); s.Guarded() {
