@@ -18,12 +18,12 @@ func Generate(seed uint64, l Limits) History {
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, 5)), limits: l, cluster: NewCluster(), mind: NewMind(nil)}
 	var h History
 	for _, w := range Worlds {
-		if g.IntN(3) == 0 && !l.Real {
+		if g.IntN(3) == 0 && (!l.Real || w == "guard") {
 			h.With = append(h.With, w)
 		}
 	}
 	for _, p := range Policies {
-		if g.IntN(14) == 0 && !l.Real {
+		if g.IntN(14) == 0 {
 			h.With = append(h.With, p)
 		}
 	}
