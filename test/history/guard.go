@@ -83,12 +83,12 @@ func (m *Mind) Follow(last *Mind) {
 
 // Rest says that all has come to rest, with the fabric f: what is not there any more needs no explanation, and
 // when it returns it has none.
-func (m *Mind) Rest(f Fabric) {
+func (m *Mind) Rest(f Fabric, touched func(path string) bool) {
 	clear(m.carried)
 	maps.DeleteFunc(m.ended, func(p string, _ verdict) bool { return !f.has(DN(p)) })
 	for p := range m.ended {
-		if !f.ours(DN(p)) {
-			m.ended[p] = free // it may become ours again
+		if touched(p) || !f.ours(DN(p)) {
+			m.ended[p] = free // it may be another one, or become ours again
 		}
 	}
 	maps.DeleteFunc(m.loose, func(ip string, _ bool) bool {

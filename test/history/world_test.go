@@ -789,7 +789,7 @@ func (w *world) settle() {
 		w.guarded++
 	}
 	w.mind.Thaw(func(epg, ip string) bool { return after.Has(epg + "/" + ip) })
-	w.mind.Rest(after)
+	w.mind.Rest(after, s.Touched)
 	w.rested(after)
 	w.storms.probe()
 }

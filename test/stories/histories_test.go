@@ -28,7 +28,7 @@ import (
 
 var (
 	historySeed   = flag.Uint64("history-seed", 0, "play the history of this seed only")
-	historyBudget = flag.Duration("history-budget", 45*time.Second, "how long to begin histories")
+	historyBudget = flag.Duration("history-budget", 50*time.Second, "how long to begin histories")
 )
 
 // atOnce is how many histories are played at a time: they wait most of it.
@@ -78,11 +78,16 @@ func playHistory(t *testing.T, seed uint64) int {
 	return len(h.Steps)
 }
 
-// player plays a history in a story of its own, with namespaces, tenants, a cluster id and an aci-sync of its own.
+// players counts players.
+var players atomic.Uint32
+
+// player plays a history in a story of its own, with namespaces, tenants, addresses, a cluster id and an aci-sync of its own.
 type player struct {
 	*story
 	t        *testing.T
-	suffix   string // of the names of tenants and of the cluster id: others play at the same time
+	suffix   string            // of the names of tenants and of the cluster id: others play at the same time
+	nets     *strings.Replacer // puts the player's own addresses for those of a history: all Pods of a cluster count
+	histNets *strings.Replacer // and back
 	with     map[string]bool
 	ns       map[string]string                   // of the history -> on the API server
 	sets     map[types.UID]metav1.OwnerReference // Deployment -> its ReplicaSet
@@ -114,20 +119,21 @@ func newPlayer(t *testing.T, with []string) *player {
 	for _, w := range with {
 		p.with[w] = true
 	}
+	n := players.Add(1)
+	v4, v6 := fmt.Sprintf("10.%d.%d.", n>>8, n&255), fmt.Sprintf("fd00:%x::", n)
+	p.nets, p.histNets = strings.NewReplacer("10.0.0.", v4, "fd00::", v6), strings.NewReplacer(v4, "10.0.0.", v6, "fd00::")
 	s.cluster = history.Owner + p.suffix
-	s.lawsOff["twice"] = true                      // it knows one VRF of a tenant; the oracle knows them all
-	for _, name := range []string{"lab", "shop"} { // in this order they are older, too
-		ns, drop, err := shared.lab.Namespace(s.ctx, "history-"+name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p.ns[name] = ns
-		t.Cleanup(func() {
-			if err := drop(context.WithoutCancel(s.ctx)); err != nil {
-				t.Error(err)
-			}
-		})
+	s.lawsOff["twice"] = true // it knows one VRF of a tenant; the oracle knows them all
+	shop, drop, err := shared.lab.Namespace(s.ctx, "history-shop")
+	if err != nil {
+		t.Fatal(err)
 	}
+	p.ns["lab"], p.ns["shop"] = s.ns, shop // in this order they are older, too
+	t.Cleanup(func() {
+		if err := drop(context.WithoutCancel(s.ctx)); err != nil {
+			t.Error(err)
+		}
+	})
 	p.edit(history.SetUp())
 	p.last, p.touched = p.look(), map[string]bool{}
 	t.Cleanup(func() {
@@ -234,13 +240,16 @@ func (p *player) limit() int {
 	return 20
 }
 
-var ownNames = regexp.MustCompile(`\btn-[TU]\b|"tenant":"[TU]|\b[TU]/|\b` + history.Owner + `\b`)
+var ownNames = regexp.MustCompile(`\btn-[TU]\b|"tenant":"[TU]|\b[TU]/|\b` + history.Owner + `\b|"(?:lab|shop)::`)
 
-// here puts the player's own names where a history names a tenant or the cluster.
+// here puts the player's own names where a history names a tenant, the cluster or a namespace.
 func (p *player) here(text string) string {
-	return ownNames.ReplaceAllStringFunc(text, func(name string) string {
+	return ownNames.ReplaceAllStringFunc(p.nets.Replace(text), func(name string) string {
 		if tenant, ok := strings.CutSuffix(name, "/"); ok {
 			return tenant + p.suffix + "/"
+		}
+		if ns, ok := strings.CutSuffix(name, "::"); ok {
+			return `"` + p.ns[ns[1:]] + "::"
 		}
 		return name + p.suffix
 	})
@@ -248,7 +257,7 @@ func (p *player) here(text string) string {
 
 // look reads the fabric; what is the player's own is named as in the history.
 func (p *player) look() history.Fabric {
-	dump := strings.ReplaceAll(p.sim.Dump("uni"), p.suffix, "")
+	dump := p.histNets.Replace(strings.ReplaceAll(p.sim.Dump("uni"), p.suffix, ""))
 	for name, ns := range p.ns {
 		dump = strings.ReplaceAll(dump, `name="`+ns+"::", `name="`+name+"::")
 	}
@@ -354,8 +363,8 @@ func (p *player) settle(end bool) bool {
 	var bad []string
 	var after history.Fabric
 	var is map[string]history.Record
-	deadline, good := time.Now().Add(settleWithin), 0
-	for good < 3 {
+	deadline := time.Now().Add(settleWithin)
+	for good := 0; ; time.Sleep(100 * time.Millisecond) {
 		after, is = p.look(), p.records(end)
 		mind := *p.mind
 		s := history.Settled{
@@ -378,10 +387,12 @@ func (p *player) settle(end bool) bool {
 			p.t.Errorf("not within %v:\n%s", settleWithin, strings.Join(bad, "\n"))
 			return false
 		}
-		time.Sleep(100 * time.Millisecond)
+		if good == 3 {
+			break
+		}
 	}
 	p.mind.Thaw(func(epg, ip string) bool { return after.Has(epg + "/" + ip) })
-	p.mind.Rest(after)
+	p.mind.Rest(after, func(path string) bool { return p.touched[path] })
 	p.last, p.was, p.touched, p.since, p.before = after, is, map[string]bool{}, 0, nil
 	return true
 }
@@ -548,6 +559,7 @@ func (p *player) putService(ns string, meta metav1.ObjectMeta, o *corev1.Service
 		p.check(err)
 	}
 	body, _ := json.Marshal(map[string]any{"status": map[string]any{"loadBalancer": map[string]any{"ingress": o.Status.LoadBalancer.Ingress}}})
+	body = []byte(p.nets.Replace(string(body)))
 	return services.Patch(p.ctx, meta.Name, types.MergePatchType, body, metav1.PatchOptions{}, "status")
 }
 
@@ -565,6 +577,7 @@ func (p *player) putPod(ns string, meta metav1.ObjectMeta, o *corev1.Pod, create
 	status, _ := json.Marshal(map[string]any{"status": map[string]any{
 		"phase": o.Status.Phase, "podIP": o.Status.PodIPs[0].IP, "podIPs": o.Status.PodIPs,
 	}})
+	status = []byte(p.nets.Replace(string(status)))
 	if old, err := pods.Patch(p.ctx, meta.Name, types.MergePatchType, status, metav1.PatchOptions{}, "status"); err != nil {
 		p.t.Fatal(err)
 	} else if o.DeletionTimestamp != nil && old.DeletionTimestamp == nil {
