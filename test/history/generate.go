@@ -33,7 +33,11 @@ func Generate(seed uint64, l Limits) History {
 	g.add(step("settle"))
 	guard := slices.Contains(h.With, "guard")
 	for range 4 + g.IntN(8) {
-		if guard && g.IntN(5) == 0 {
+		switch {
+		case !guard || g.IntN(5) > 0:
+		case g.IntN(4) == 0 && !l.Real:
+			g.missing()
+		default:
 			g.mass()
 		}
 		if seed%2 == 0 {
@@ -369,6 +373,19 @@ func (g *generator) mass() {
 	if g.IntN(2) == 0 { // what happens beside what is held
 		g.inCluster()
 	}
+}
+
+// missing has a list miss a namespace for a while, and then find it again.
+func (g *generator) missing() {
+	g.deaf, g.down = false, false
+	for range 2 + g.IntN(3) {
+		pod, workload := g.podOf()
+		g.add(step("pod", pod, workload, g.ip()))
+	}
+	g.add(step("settle"))
+	g.add(step("miss", pick(g, "shop", "shop", "lab")))
+	g.add(step("rest"))
+	g.add(step("settle"))
 }
 
 // many ends most claims.

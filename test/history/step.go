@@ -80,6 +80,7 @@ var Verbs = []Verb{
 		Help: "one of several replicas dies or ends, to start again after that, or does not run, or does not reach the API server, or hardly",
 	},
 	{Name: "sleep", Args: "DURATION", Least: 1, Help: "let time pass"},
+	{Name: "rest", Internal: true, Help: "let all come to rest as far as aci-sync was told, and check it"},
 	{Name: "settle", Help: "end all faults, let all come to rest, and check it"},
 }
 

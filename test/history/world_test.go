@@ -35,9 +35,9 @@ import (
 const (
 	// resync is short, for what nobody announces is to be noticed while a history settles.
 	resync = 50 * time.Second
-	// rest is after how long without a POST all has come to rest: longer than a resync with its jitter,
+	// restful is after how long without a POST all has come to rest: longer than a resync with its jitter,
 	// and than an L3Out or a deletion that waits is looked at again.
-	rest = 65 * time.Second
+	restful = 65 * time.Second
 	// longest is how long it may take until nothing is written any more: an object that was put back a
 	// few times in a row waits ten minutes.
 	longest = 15 * time.Minute
@@ -663,6 +663,8 @@ func (w *world) do(s history.Step) {
 			w.sleep(d)
 			w.exact = false
 		}
+	case "rest":
+		w.rest()
 	case "settle":
 		w.settle()
 	default:
@@ -681,7 +683,7 @@ func (w *world) do(s history.Step) {
 	}
 	synctest.Wait()
 	w.buried()
-	if s.Verb != "settle" {
+	if s.Verb != "settle" && s.Verb != "rest" {
 		w.since++
 	}
 }
@@ -736,14 +738,20 @@ func (w *world) lift(e aci.ExtEPG) {
 	w.touched[path(e)] = time.Now()
 }
 
-// settle lets all come to rest, and checks it.
+// settle tells all that there is, lets all come to rest, and checks it.
 func (w *world) settle() {
+	if w.leaders == nil && w.run != nil {
+		w.relist(w.cluster)
+	}
+	w.rest()
+}
+
+// rest lets all come to rest, and checks it.
+func (w *world) rest() {
 	if w.leaders != nil {
 		w.leaders.heal()
 	} else if w.run == nil {
 		w.start()
-	} else {
-		w.relist(w.cluster)
 	}
 	before := w.look()
 	w.sim.ClearFaults()
@@ -763,7 +771,7 @@ func (w *world) settle() {
 		w.mu.Lock()
 		posts, run := w.posts, w.run
 		w.mu.Unlock()
-		w.sleep(rest)
+		w.sleep(restful)
 		w.buried() // it may have died of what it wrote last
 		w.mu.Lock()
 		quiet := posts == w.posts && run == w.run
