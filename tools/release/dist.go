@@ -139,9 +139,10 @@ func (s *source) writeChart(ctx context.Context, dir string) error {
 	if err := os.WriteFile(chart, packed, 0o644); err != nil {
 		return err
 	}
-	// Helm would take its own idea of Kubernetes; what is rendered must work with the oldest.
+	// Helm would take its own idea of Kubernetes; what is rendered must work with the oldest. The values are those of
+	// charts/install.yaml.
 	manifests, err := s.tool(ctx, "helm", "helm", "template", "aci-sync", chart, "--namespace", "aci-sync", "--include-crds",
-		"--kube-version", s.kube)
+		"--kube-version", s.kube, "--values", filepath.Join(s.dir, "charts/aci-sync/testdata/install.values.yaml"))
 	if err != nil {
 		return err
 	}
