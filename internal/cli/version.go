@@ -14,6 +14,8 @@ import (
 )
 
 // Set by the linker, in what make and the Dockerfile build. Without them, Go's own notes tell as much as they can.
+//
+//nolint:gochecknoglobals // the linker sets nothing else
 var (
 	commit  string // the commit, in full, and then -dirty when the checkout had changes
 	release string // "true" in what is released

@@ -31,20 +31,20 @@ type Right struct {
 
 // String is r as a sentence has it, such as "update leases.coordination.k8s.io/aci-sync in kube-system".
 func (r Right) String() string {
-	resource, sub, _ := strings.Cut(r.Resource, "/")
-	s := r.Verb + " " + resource
+	what, sub, _ := strings.Cut(r.Resource, "/")
 	if r.Group != "" {
-		s += "." + r.Group
+		what += "." + r.Group
 	}
-	for _, part := range []string{sub, r.Name} {
-		if part != "" {
-			s += "/" + part
-		}
+	if sub != "" {
+		what += "/" + sub
+	}
+	if r.Name != "" {
+		what += "/" + r.Name
 	}
 	if r.Namespace != "" {
-		s += " in " + r.Namespace
+		what += " in " + r.Namespace
 	}
-	return s
+	return r.Verb + " " + what
 }
 
 // Needs says what aci-sync is going to do, on which its rights depend.

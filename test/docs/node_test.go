@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -264,9 +265,7 @@ func (n *node) projected(ctx context.Context, pod corev1.Pod, sources []corev1.V
 			if err != nil {
 				return nil, err
 			}
-			for name, data := range more {
-				files[name] = data
-			}
+			maps.Copy(files, more)
 		case s.DownwardAPI != nil && len(s.DownwardAPI.Items) == 1 && s.DownwardAPI.Items[0].FieldRef.FieldPath == "metadata.namespace":
 			files[s.DownwardAPI.Items[0].Path] = []byte(pod.Namespace)
 		default:
