@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -27,6 +28,7 @@ type Client struct {
 	username string
 	opts     Options
 	log      *slog.Logger
+	jitter   jitter
 	gate     *gated
 	http     *http.Client // by way of the gate
 	prober   *http.Client // each request on a connection of its own; never writes
@@ -77,12 +79,16 @@ func New(members []*url.URL, username string, o Options) (*Client, error) {
 	if o.Gate == nil {
 		o.Gate = open
 	}
+	if o.Random == nil {
+		o.Random = rand.Float64
+	}
 	gate := &gated{Transport: transport(o), gate: o.Gate}
 	c := &Client{
 		members:  slices.Clone(members),
 		username: username,
 		opts:     o,
 		log:      cmp.Or(o.Logger, slog.New(slog.DiscardHandler)),
+		jitter:   o.Random,
 		gate:     gate,
 		http:     &http.Client{Transport: gate, CheckRedirect: noRedirect},
 		prober:   &http.Client{Transport: transport(o), CheckRedirect: noRedirect},

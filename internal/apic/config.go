@@ -54,6 +54,10 @@ type Options struct {
 	// not block.
 	OnFailover func()
 
+	// Random is what jitter is made of: numbers in [0, 1). nil is the one of math/rand/v2. It may be
+	// called concurrently.
+	Random func() float64
+
 	// DialContext opens the connections; nil dials TCP.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 }

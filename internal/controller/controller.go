@@ -75,8 +75,11 @@ type Options struct {
 	Records        bool          // the cluster keeps records
 	ResyncInterval time.Duration // between full reads of an L3Out, jittered by a tenth; 0 means 10 minutes
 	Workers        int           // VRFs worked on at a time; 0 means 4
-	Logger         *slog.Logger
-	Metrics        prometheus.Registerer // nil for none
+	// Random is what jitter is made of: numbers in [0, 1). nil is the one of math/rand/v2. It may be
+	// called concurrently.
+	Random  func() float64
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer // nil for none
 }
 
 // Controller keeps the fabric as the cluster wants it.
@@ -150,6 +153,9 @@ func New(apic APIC, writer Writer, cluster Cluster, o Options) *Controller {
 	}
 	if o.Workers == 0 {
 		o.Workers = 4
+	}
+	if o.Random == nil {
+		o.Random = rand.Float64
 	}
 	c := &Controller{
 		apic: apic, writer: writer, cluster: cluster, opts: o, log: o.Logger, metrics: newMetrics(o.Metrics),
@@ -373,7 +379,7 @@ func (c *Controller) start(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.begin()
-	for l := range c.watches {
+	for _, l := range c.list() {
 		c.queue.Add(c.have.Domain(l)) // also where nothing is dirty the next read must come
 	}
 	c.progress()
@@ -396,6 +402,11 @@ func (c *Controller) find(ctx context.Context) error {
 func (c *Controller) watched() []aci.L3Out {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.list()
+}
+
+// list is watched for callers that hold mu.
+func (c *Controller) list() []aci.L3Out {
 	return slices.SortedFunc(maps.Keys(c.watches), aci.L3Out.Compare)
 }
 
@@ -557,7 +568,7 @@ func (c *Controller) resync(ctx context.Context) {
 // jitter is the resync interval, up to a tenth more or less.
 func (c *Controller) jitter() time.Duration {
 	d := c.opts.ResyncInterval
-	return d - d/10 + rand.N(d/5+1)
+	return d - d/10 + time.Duration(c.opts.Random()*float64(d/5))
 }
 
 // sleep waits for d; false when ctx ended.

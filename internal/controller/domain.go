@@ -2,7 +2,7 @@ package controller
 
 import (
 	"context"
-	"math/rand/v2"
+	"maps"
 	"slices"
 	"time"
 
@@ -139,9 +139,7 @@ func (d *domain) take(now time.Time) (map[aci.Place]struct{}, time.Time) {
 
 // giveBack makes dirty again what was taken.
 func (c *Controller) giveBack(key aci.DN, places map[aci.Place]struct{}, since time.Time) {
-	for p := range places {
-		c.mark([]aci.Place{p})
-	}
+	c.mark(slices.SortedFunc(maps.Keys(places), aci.Place.Compare))
 	if d := c.domain(key); !d.since.IsZero() && !since.IsZero() {
 		d.since = earlier(d.since, since)
 	}
@@ -154,9 +152,9 @@ func (d *domain) posted(now time.Time) {
 }
 
 // fail backs the domain off: half a second, doubling up to half a minute.
-func (d *domain) fail(now time.Time) time.Duration {
+func (d *domain) fail(now time.Time, random func() float64) time.Duration {
 	wait := min(500*time.Millisecond<<min(d.failures, 10), 30*time.Second)
-	wait += rand.N(wait/5 + 1)
+	wait += time.Duration(random() * float64(wait/5))
 	d.failures++
 	d.notBefore = now.Add(wait)
 	return wait

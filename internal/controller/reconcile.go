@@ -63,7 +63,7 @@ func (c *Controller) turn(ctx context.Context, key aci.DN) time.Time {
 		if ctx.Err() != nil {
 			return time.Time{}
 		}
-		wait := d.fail(now)
+		wait := d.fail(now, c.opts.Random)
 		c.prune(key)
 		c.tidy(key)
 		level := slog.LevelWarn
