@@ -71,6 +71,7 @@ type world struct {
 	lasted time.Duration // at the end
 	dump   string        // of the fabric, at the end
 
+	wire    wire
 	storms  *storms  // nil in plain histories
 	leaders *leaders // nil where one aci-sync runs without a lease
 
@@ -110,12 +111,13 @@ func clock() time.Duration {
 	return time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)).Round(time.Millisecond)
 }
 
-func begin(t *testing.T, with []string) *world {
+func begin(t *testing.T, h history.History) *world {
 	w := &world{
 		t: t, with: map[string]bool{}, cluster: history.NewCluster(), exact: true,
 		records: map[aci.ExtEPG]desired.Record{}, statuses: map[aci.ExtEPG]desired.Status{},
 	}
-	for _, s := range with {
+	w.wire.begin(h)
+	for _, s := range h.With {
 		w.with[s] = true
 	}
 	if w.with["storms"] || replicas(w.with) > 0 {
@@ -175,6 +177,7 @@ func (w *world) complain(list ...string) {
 
 // serve lets the simulator answer, and judges each POST of the controller.
 func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
+	w.wire.note(w.from(r), r)
 	w.storms.count(r)
 	l3out := history.Path(strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/api/mo/"), ".json"))
 	if r.Method != http.MethodPost || !strings.HasPrefix(r.URL.Path, "/api/mo/") {
@@ -448,6 +451,7 @@ func (w *world) buildOf(r *run, once bool) *run {
 	var err error
 	r.client, err = apic.New([]*url.URL{{Scheme: "http", Host: "apic1"}}, "admin", apic.Options{
 		Password: aci.Secret("apic-sim"), DialContext: r.dial, Logger: log, ReadOnce: once, Rate: w.storms.rate(), Gate: r.replica.gate(),
+		Random: w.wire.random(),
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -463,7 +467,7 @@ func (w *world) buildOf(r *run, once bool) *run {
 	}
 	r.loop = controller.New(r.client, writer, cluster, controller.Options{
 		Desired: desired.Options{Expose: desired.Expose{Pods: true, Services: true}},
-		Records: true, Policy: policy, ResyncInterval: resync, Logger: log,
+		Records: true, Policy: policy, ResyncInterval: resync, Logger: log, Random: w.wire.random(),
 	})
 	return r
 }
