@@ -327,7 +327,7 @@ func (w *world) touch(e history.Edit) {
 }
 
 func (w *world) fault(what string) {
-	w.lost = w.lost || slices.Contains([]string{"reads", "events", "sessions", "sockets"}, what)
+	w.lost = w.lost || what == "events"
 	const post = "^POST /api/mo/"
 	var err error
 	switch what {
@@ -467,9 +467,17 @@ func (w *world) buildOf(r *run, once bool) *run {
 	}
 	r.loop = controller.New(r.client, writer, cluster, controller.Options{
 		Desired: desired.Options{Expose: desired.Expose{Pods: true, Services: true}},
-		Records: true, Policy: policy, ResyncInterval: resync, Logger: log, Random: w.wire.random(),
+		Records: true, Policy: policy, ResyncInterval: w.resync(), Logger: log, Random: w.wire.random(),
 	})
 	return r
+}
+
+// resync is --resync-interval.
+func (w *world) resync() time.Duration {
+	if w.with["unread"] {
+		return 1000 * time.Hour
+	}
+	return resync
 }
 
 // limit is that of the orphan guard.
@@ -812,6 +820,7 @@ func (w *world) finish() {
 		w.leaders.finish()
 		return
 	}
+	w.storms.fair()
 	next := w.newMind()
 	if next.Hear(w.cluster.Clone()); !next.Same(w.mind) { // then a restart may leave something to do
 		w.run.end()
