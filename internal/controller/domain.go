@@ -2,11 +2,14 @@ package controller
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	"github.com/haystacknetworks/aci-sync/internal/aci"
+	"github.com/haystacknetworks/aci-sync/internal/plan"
 )
 
 // Debounce: a change waits for company.
@@ -35,6 +38,7 @@ type domain struct {
 type batch struct {
 	epg      aci.ExtEPG
 	waits    map[aci.DN]aci.Place
+	backs    map[aci.DN]plan.Change // those that put back what somebody changed or deleted
 	since    time.Time // when the oldest change in it became dirty
 	deadline time.Time
 	failed   bool          // no answer came, or one that leaves open what was done
@@ -220,7 +224,11 @@ func (c *Controller) arrived(dn aci.DN) {
 		return
 	}
 	delete(c.awaits, dn)
+	if ch, back := b.backs[dn]; back {
+		c.fought(ch, time.Now())
+	}
 	if delete(b.waits, dn); len(b.waits) == 0 {
+		c.domain(c.have.Domain(b.epg.L3Out)).failures = 0 // writes work
 		c.metrics.converged(time.Since(b.since))
 		c.records.synced[b.epg] = time.Now()
 		c.recordLater(b.epg)
@@ -253,7 +261,7 @@ func (c *Controller) finish(b *batch) {
 
 // overdue reads what became of POSTs that nothing was heard of in time, or whose answer was
 // lost. Until that is known an address that they may have written somewhere must not be written
-// elsewhere.
+// elsewhere. What was accepted and not done is an error: it may go on like that.
 func (c *Controller) overdue(ctx context.Context, key aci.DN) error {
 	c.mu.Lock()
 	var due []*batch
@@ -263,6 +271,7 @@ func (c *Controller) overdue(ctx context.Context, key aci.DN) error {
 		}
 	}
 	c.mu.Unlock()
+	var errs []error
 	for _, b := range due {
 		c.mu.Lock()
 		left := len(b.waits)
@@ -276,10 +285,23 @@ func (c *Controller) overdue(ctx context.Context, key aci.DN) error {
 			}
 		}
 		c.mu.Lock()
+		if left = len(b.waits); left > 0 && !b.failed {
+			errs = append(errs, fmt.Errorf("post %s: %d changes were accepted and not made", b.epg.DN(), left))
+		}
 		c.drop(b)
 		c.mu.Unlock()
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// awaiting reports whether it is not known yet what became of a write in a domain.
+func (c *Controller) awaiting(key aci.DN) bool {
+	for b := range c.batches {
+		if c.have.Domain(b.epg.L3Out) == key {
+			return true
+		}
+	}
+	return false
 }
 
 // drop ends the wait for b although nothing tells that it was carried out.

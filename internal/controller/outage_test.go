@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/haystacknetworks/aci-sync/internal/apicsim"
+	"github.com/haystacknetworks/aci-sync/internal/controller"
 )
 
 func TestAnHourWithoutAPIC(t *testing.T) {
@@ -61,6 +62,38 @@ func TestAnHourWithoutAPIC(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An APIC that accepts writes and does not do them is asked ever more rarely. Nobody undoes anything, so it is no
+// fight, whose waits are longer, and of which people are told.
+func TestWritesThatAreAcceptedAndNotDone(t *testing.T) {
+	bubble(t, options{}, func(w *world) {
+		w.deploy("web", "a/web", "10.0.0.1", "10.0.0.2")
+		w.sleep(time.Minute)
+		w.forget()
+		w.fault(apicsim.Fault{Match: `^POST /api/mo`, Status: http.StatusAccepted, Times: -1})
+		w.remove(dn("a/web/10.0.0.1"))
+		w.unpod("10.0.0.2")
+		w.sleep(10 * time.Minute)
+		if n := len(w.posts()); n < 15 || n > 30 {
+			t.Errorf("%d POSTs in 10 minutes", n)
+		}
+		if n := len(w.requests()); n > 120 {
+			t.Errorf("%d requests in 10 minutes", n)
+		}
+		if notes := fmt.Sprint(w.notes()); strings.Contains(notes, controller.ReasonDriftFight) {
+			t.Errorf("told of a fight: %s", notes)
+		}
+		w.sim.ClearFaults()
+		w.sleep(45 * time.Second)
+		w.want("a/web*: 10.0.0.1*")
+		// All is well, and the next failure is met as the first.
+		w.forget()
+		w.postFault(1, apicsim.Fault{Status: http.StatusAccepted})
+		w.pods("web", "10.0.0.3")
+		w.sleep(8 * time.Second)
+		w.want("a/web*: 10.0.0.1* 10.0.0.3*")
+	})
 }
 
 func TestWrongCredentialsBackOffHard(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 type Storm struct {
 	Name, Help string
 	Lossy      bool // changes may go unheard, and nothing tells that they did
-	Unheard    bool // and only a periodic read can tell
+	Unheard    bool // and only a periodic read can tell: of what was lost, or that what is refused for good is not any more
 	Refuses    bool // it refuses sessions or credentials, which is met with a backoff of up to half an hour
 }
 
@@ -28,7 +28,7 @@ var Storms = []Storm{
 	{Name: "late", Help: "writes are done, and answered by 504"},
 	{Name: "accepted", Help: "writes are answered by 202, and not done"},
 	{Name: "empty", Help: "reads answer with totalCount and nothing else"},
-	{Name: "big", Help: "reads are refused: result too big"},
+	{Name: "big", Help: "reads are refused: result too big", Unheard: true},
 	{Name: "tokens", Help: "tokens are refused, and logins are not", Refuses: true},
 	{Name: "sessions", Help: "every write ends all sessions before it is looked at", Refuses: true},
 	{Name: "password", Help: "the password is refused, and all sessions end first", Refuses: true},
