@@ -171,6 +171,10 @@ func (c *Client) serveSocket(ctx context.Context, conn *websocket.Conn, s *sessi
 	own := &socket{login: s.login}
 	c.mu.Lock()
 	c.socket, c.sockErr = own, nil
+	select {
+	case c.connected <- struct{}{}:
+	default:
+	}
 	c.announce()
 	c.mu.Unlock()
 

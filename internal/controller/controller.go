@@ -44,6 +44,8 @@ type APIC interface {
 	Login() (aci.Login, bool)
 	// Updates are the events and gaps of what was read; closed when the client ends.
 	Updates() <-chan aci.Update
+	// Connected gets a token when events can arrive again, and what failed before may work.
+	Connected() <-chan struct{}
 }
 
 // Writer is the fabric as the controller writes it. A controller without one cannot write.
@@ -95,6 +97,8 @@ type Controller struct {
 	syncing  sync.Once
 	relating chan struct{} // holds a token while the relations of L3Outs to VRFs are read
 	rights   chan struct{} // holds one token when the user may have got more rights
+	// connected holds one token when the APIC can be reached again, for who starts.
+	connected chan struct{}
 
 	mu          sync.Mutex // guards the fields below, and what changes of opts.Policy
 	want        *desired.State
@@ -161,6 +165,7 @@ func New(apic APIC, writer Writer, cluster Cluster, o Options) *Controller {
 		apic: apic, writer: writer, cluster: cluster, opts: o, log: o.Logger, metrics: newMetrics(o.Metrics),
 		relating:  make(chan struct{}, 1),
 		rights:    make(chan struct{}, 1),
+		connected: make(chan struct{}, 1),
 		synced:    make(chan struct{}),
 		want:      desired.NewState(o.Desired),
 		have:      observed.NewState(o.Policy.Owner),
@@ -290,6 +295,10 @@ func (c *Controller) listen(ctx context.Context) error {
 			c.mu.Lock()
 			c.fold(u)
 			c.mu.Unlock()
+		case <-c.apic.Connected():
+			c.mu.Lock()
+			c.wake()
+			c.mu.Unlock()
 		}
 	}
 }
@@ -336,6 +345,25 @@ func (c *Controller) fold(u aci.Update) {
 	}
 }
 
+// wake lets everything that backs off try once more: the APIC is there again, or another member of it. That
+// comes with a backoff of its own, so that one which comes and goes is not asked more for it. Callers hold mu.
+func (c *Controller) wake() {
+	for _, key := range slices.Sorted(maps.Keys(c.domains)) {
+		if d := c.domains[key]; !d.notBefore.IsZero() {
+			d.notBefore = time.Time{}
+			c.queue.Add(key)
+		}
+	}
+	if c.faults.failed > 0 {
+		c.faults.readAt = time.Time{}
+		c.faults.wake()
+	}
+	select {
+	case c.connected <- struct{}{}:
+	default:
+	}
+}
+
 // lateRead is how long after the creation of an L3Out it is read once more.
 //
 // Source: field reports that a subscription misses the first child of a new parent.
@@ -359,7 +387,7 @@ func (c *Controller) start(ctx context.Context) error {
 		if ctx.Err() == nil {
 			c.log.Warn("cannot look over the fabric, will try again", "err", err, "dur", pause)
 		}
-		if !sleep(ctx, pause) {
+		if !c.pause(ctx, pause) {
 			return ctx.Err()
 		}
 	}
@@ -372,7 +400,7 @@ func (c *Controller) start(ctx context.Context) error {
 		if !waits {
 			break
 		}
-		if !sleep(ctx, pause) {
+		if !c.pause(ctx, pause) {
 			return ctx.Err()
 		}
 	}
@@ -569,6 +597,19 @@ func (c *Controller) resync(ctx context.Context) {
 func (c *Controller) jitter() time.Duration {
 	d := c.opts.ResyncInterval
 	return d - d/10 + time.Duration(c.opts.Random()*float64(d/5))
+}
+
+// pause is sleep that ends when the APIC can be reached again.
+func (c *Controller) pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-c.connected:
+	case <-t.C:
+	}
+	return true
 }
 
 // sleep waits for d; false when ctx ended.

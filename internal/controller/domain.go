@@ -39,7 +39,7 @@ type batch struct {
 	epg      aci.ExtEPG
 	waits    map[aci.DN]aci.Place
 	backs    map[aci.DN]plan.Change // those that put back what somebody changed or deleted
-	since    time.Time // when the oldest change in it became dirty
+	since    time.Time              // when the oldest change in it became dirty
 	deadline time.Time
 	failed   bool          // no answer came, or one that leaves open what was done
 	done     chan struct{} // closed when nothing is waited for any more

@@ -147,10 +147,10 @@ func TestDriftInAGapIsRepairedByTheReadAfterIt(t *testing.T) {
 		w.deploy("web", "a/web", "10.0.0.1", "10.0.0.2")
 		w.sleep(time.Minute)
 		w.forget()
-		w.fault(apicsim.Fault{Match: "^GET /socket", Times: 4, Status: 503})
+		w.fault(apicsim.Fault{Match: "^GET /socket", Times: 8, Status: 503})
 		w.sim.CloseSockets()
 		w.remove(dn("a/web/10.0.0.2"))
-		w.sleep(2 * time.Minute)
+		w.sleep(5 * time.Minute)
 		w.want("a/web*: 10.0.0.1* 10.0.0.2*")
 		var open, post time.Time
 		reads := 0 // of the L3Out, before the write
@@ -166,6 +166,47 @@ func TestDriftInAGapIsRepairedByTheReadAfterIt(t *testing.T) {
 		}
 		if open.IsZero() || post.Before(open) || post.Sub(open) > time.Second || reads != 1 {
 			t.Errorf("the socket is open at %v, the write comes at %v after %d reads", open, post, reads)
+		}
+	})
+}
+
+// What backed off from a member that ailed for long is done as soon as another one is well.
+func TestAFailoverEndsTheBackoff(t *testing.T) {
+	bubble(t, options{members: 2}, func(w *world) {
+		w.deploy("web", "a/web", "10.0.0.1")
+		w.sleep(time.Minute)
+		w.forget()
+		for _, m := range w.members {
+			if err := m.AddFault(apicsim.Fault{Times: -1, Status: http.StatusServiceUnavailable}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.pods("web", "10.0.0.2")
+		for range 10 { // ten times, so that it is no luck
+			w.sleep(5*time.Minute + 7*time.Second)
+			healed := w.members[len(w.members)-1]
+			healed.ClearFaults()
+			began := time.Now()
+			for !strings.Contains(w.fabric(), "10.0.0.2*") && time.Since(began) < 5*time.Minute {
+				w.sleep(100 * time.Millisecond)
+			}
+			right := time.Now()
+			var open time.Time
+			for _, r := range healed.Requests(0) {
+				if r.Path == "/socket{token}" && r.Status == http.StatusSwitchingProtocols {
+					open = r.Time
+				}
+			}
+			if took := right.Sub(open); took > 2*time.Second {
+				t.Errorf("right %v after the socket to the other member was open", took)
+			}
+			w.unpod("10.0.0.2")
+			w.sleep(time.Minute)
+			w.forget()
+			if err := healed.AddFault(apicsim.Fault{Times: -1, Status: http.StatusServiceUnavailable}); err != nil {
+				t.Fatal(err)
+			}
+			w.pods("web", "10.0.0.2")
 		}
 	})
 }
