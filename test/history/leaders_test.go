@@ -37,6 +37,8 @@ const (
 	shutdown, release = 4 * time.Second, time.Second
 	// apiTimeout bounds a request to the API server: that of the lease.
 	apiTimeout = 4 * time.Second
+	// apiLatency is how long a request to it is on its way, and its answer again.
+	apiLatency = 5 * time.Millisecond
 )
 
 // leaders are replicas, one of which leads. What aci-sync run does with a lease is done here as it does it; what a
@@ -261,6 +263,14 @@ var errCut = errors.New("the network is cut")
 
 // travel is the way to the API server, or back.
 func (p *replica) travel(ctx context.Context) error {
+	if err := p.held.wait(nil); err != nil {
+		return err
+	}
+	select { // who has not run for a while hears of it later than it goes on
+	case <-time.After(apiLatency):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if err := p.held.wait(nil); err != nil {
 		return err
 	}

@@ -160,6 +160,14 @@ func GenerateLeaders(seed uint64) History {
 				d := time.Duration(1+g.IntN(30)) * time.Second
 				g.add(step("replica", pick(g, "leader", "leader", "leader", "other"), pick(g, "kill", "halt", "halt", "cut", "slow", "end"), d.String()))
 			}
+			if g.IntN(3) == 0 { // who does not run is to write, and another one leads when it runs again
+				g.add(step("replica", "leader", "halt", fmt.Sprintf("%ds", 13+g.IntN(15))))
+				for range 3 {
+					g.add(step("sleep", fmt.Sprintf("%dms", 500+g.IntN(5000))))
+					pod, workload := g.podOf()
+					g.add(step("pod", pod, workload, g.ip()))
+				}
+			}
 			if g.IntN(2) == 0 { // there is something to write about when a lease runs out
 				g.add(step("sleep", fmt.Sprintf("%dms", 7000+g.IntN(9000))))
 				for range 3 {
