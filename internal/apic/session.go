@@ -144,7 +144,7 @@ var (
 // It returns an error with aci.ErrSession when the APIC refuses the credentials.
 func (c *Client) login(ctx context.Context, stale *session) (*session, error) {
 	for asked := 1; ; asked++ {
-		s, err := c.replace(ctx, stale, c.logIn)
+		s, err := c.replace(ctx, stale, true, c.logIn)
 		if err == nil || asked >= len(c.members) || ctx.Err() != nil {
 			return s, err
 		}
@@ -152,9 +152,9 @@ func (c *Client) login(ctx context.Context, stale *session) (*session, error) {
 }
 
 // replace returns the present session if it is usable and not stale; else the one that f
-// makes, which runs in one goroutine at a time.
+// makes, which runs in one goroutine at a time; not while logins back off, if it may ask for one.
 func (c *Client) replace(
-	ctx context.Context, stale *session, f func(context.Context) (*session, error),
+	ctx context.Context, stale *session, backsOff bool, f func(context.Context) (*session, error),
 ) (*session, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -170,7 +170,7 @@ func (c *Client) replace(
 				return nil, err
 			}
 			continue
-		case now.Before(c.backoff.until):
+		case backsOff && now.Before(c.backoff.until):
 			return nil, cmp.Or(c.backoff.err, errWaits)
 		}
 		c.renewing = true
@@ -445,7 +445,7 @@ func (c *Client) renew(ctx context.Context, s *session, refused error) (*session
 	if time.Since(s.refreshed) < proven {
 		return nil, refused
 	}
-	fresh, err := c.replace(ctx, s, func(ctx context.Context) (*session, error) { return c.refresh(ctx, s) })
+	fresh, err := c.replace(ctx, s, true, func(ctx context.Context) (*session, error) { return c.refresh(ctx, s) })
 	if sessionRefused(err) {
 		return c.follow(ctx, s)
 	}
@@ -535,7 +535,7 @@ func (c *Client) keep(ctx context.Context, s *session, failures int) (int, error
 	var err error
 	ending := !s.end.IsZero() && !time.Now().Before(s.renewal())
 	if !ending {
-		_, err = c.replace(ctx, s, func(ctx context.Context) (*session, error) { return c.refresh(ctx, s) })
+		_, err = c.replace(ctx, s, false, func(ctx context.Context) (*session, error) { return c.refresh(ctx, s) })
 	}
 	e, answered := errors.AsType[*aci.Error](err)
 	gone := answered && e.Status >= 400 && !e.Temporary()
