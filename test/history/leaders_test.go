@@ -37,7 +37,8 @@ const (
 	shutdown, release = 4 * time.Second, time.Second
 	// apiTimeout bounds a request to the API server: that of the lease.
 	apiTimeout = 4 * time.Second
-	// apiLatency is how long a request to it is on its way, and its answer again.
+	// apiLatency is how long a request to it is on its way at least, and its answer again; twice that at most. It is
+	// never the same twice: what happens at one moment happens in any order, which no seed knows.
 	apiLatency = 5 * time.Millisecond
 )
 
@@ -58,13 +59,14 @@ type leaders struct {
 // replica is one process from its start to its end.
 type replica struct {
 	*run
-	id    string
-	dry   bool
-	lease *kube.Lease
-	held  *flow         // the process runs
-	ended chan struct{} // closed when it has
-	stop  func()        // tells it to end
-	after time.Duration // how long it is down then
+	id     string
+	dry    bool
+	lease  *kube.Lease
+	held   *flow         // the process runs
+	ended  chan struct{} // closed when it has
+	stop   func()        // tells it to end
+	chance func() float64
+	after  time.Duration // how long it is down then
 
 	// What it was told of the cluster.
 	told  map[history.Ref]metav1.Object
@@ -108,6 +110,7 @@ func (l *leaders) replica(dry bool) *replica {
 	l.started++
 	p := &replica{
 		id: fmt.Sprintf("r%d", l.started), dry: dry, held: newFlow(), ended: make(chan struct{}), after: 3 * time.Second, heard: map[aci.ExtEPG]bool{},
+		chance: w.wire.random(),
 	}
 	p.run = &run{world: w, flying: map[string]int{}, made: map[string]bool{}, replica: p}
 	p.listen()
@@ -150,6 +153,11 @@ func (p *replica) with(f func()) {
 func (p *replica) rehearse(ctx context.Context) {
 	defer close(p.ended)
 	p.lead(ctx)
+}
+
+// latency is how long the next request, or its answer, is on its way.
+func (p *replica) latency() time.Duration {
+	return apiLatency + time.Duration(p.chance()*float64(apiLatency))
 }
 
 // live is a process with a lease: it waits until it leads, and ends when it does not any more.
@@ -267,7 +275,7 @@ func (p *replica) travel(ctx context.Context) error {
 		return err
 	}
 	select { // who has not run for a while hears of it later than it goes on
-	case <-time.After(apiLatency):
+	case <-time.After(p.latency()):
 	case <-ctx.Done():
 		return ctx.Err()
 	}
