@@ -19,6 +19,8 @@ func TestSecretsReachNobody(t *testing.T) {
 		var tokens []string // as the APIC got them
 		w.whenRead(func(r *http.Request) {
 			if token, ok := strings.CutPrefix(r.Header.Get("Cookie"), "APIC-cookie="); ok {
+				w.mu.Lock()
+				defer w.mu.Unlock()
 				tokens = append(tokens, token)
 			}
 		})
