@@ -174,6 +174,7 @@ func FuzzDecodeReply(f *testing.F) {
 		`{"subscriptionId":["1"],"imdata":[{"a":{"attributes":{"rn":"é\u00e9"},"children":[{"b":{}}]}}]}`,
 		`{"imdata":[{"error":{"attributes":{"code":"1","text":"t"}}}]}`, "<html>", "{\"imdata\":[{\"\xff\":{}}]}",
 		`{"totalCount": -0, "x": [1e5, {"y": null}]}`,
+		`{"imdata":[{"aaaLogin":{"attributes":{"version":"6.0(9c)"},"children":[{"aaaUserDomain":{"attributes":{"name":"all"},"children":[{"aaaReadRoles":{}}]}}]}}]}`,
 	} {
 		f.Add([]byte(s))
 	}
@@ -186,6 +187,9 @@ func FuzzDecodeReply(f *testing.F) {
 			t.Fatalf("took %q, which is not JSON", data)
 		}
 		for _, m := range rep.Objects {
+			if l := aci.ParseLogin(m); !l.Equal(l.Update(l)) {
+				t.Errorf("what the login %v says differs when it is said again", m)
+			}
 			out, err := m.MarshalJSON()
 			if err != nil {
 				t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -27,6 +28,7 @@ type Client struct {
 	username string
 	opts     Options
 	log      *slog.Logger
+	jitter   jitter
 	gate     *gated
 	http     *http.Client // by way of the gate
 	prober   *http.Client // each request on a connection of its own; never writes
@@ -34,8 +36,9 @@ type Client struct {
 	requests *rate.Limiter // all requests
 	authRate *rate.Limiter // what begins or prolongs a session: aaaLogin and aaaRefresh, which the APIC throttles on their own
 
-	updates chan aci.Update // closed by Run
-	mail    mailbox         // what is on its way to updates
+	updates   chan aci.Update // closed by Run
+	connected chan struct{}   // holds a token when a WebSocket has opened
+	mail      mailbox         // what is on its way to updates
 
 	ponged atomic.Bool // a WebSocket of this client has answered a ping
 
@@ -77,20 +80,25 @@ func New(members []*url.URL, username string, o Options) (*Client, error) {
 	if o.Gate == nil {
 		o.Gate = open
 	}
+	if o.Random == nil {
+		o.Random = rand.Float64
+	}
 	gate := &gated{Transport: transport(o), gate: o.Gate}
 	c := &Client{
-		members:  slices.Clone(members),
-		username: username,
-		opts:     o,
-		log:      cmp.Or(o.Logger, slog.New(slog.DiscardHandler)),
-		gate:     gate,
-		http:     &http.Client{Transport: gate, CheckRedirect: noRedirect},
-		prober:   &http.Client{Transport: transport(o), CheckRedirect: noRedirect},
-		requests: rate.NewLimiter(rate.Limit(o.Rate), max(1, int(2*o.Rate))),
-		authRate: rate.NewLimiter(1, 2),
-		updates:  make(chan aci.Update),
-		changed:  make(chan struct{}),
-		subs:     map[aci.DN]*subscription{},
+		members:   slices.Clone(members),
+		username:  username,
+		opts:      o,
+		log:       cmp.Or(o.Logger, slog.New(slog.DiscardHandler)),
+		jitter:    o.Random,
+		gate:      gate,
+		http:      &http.Client{Transport: gate, CheckRedirect: noRedirect},
+		prober:    &http.Client{Transport: transport(o), CheckRedirect: noRedirect},
+		requests:  rate.NewLimiter(rate.Limit(o.Rate), max(1, int(2*o.Rate))),
+		authRate:  rate.NewLimiter(1, 2),
+		updates:   make(chan aci.Update),
+		connected: make(chan struct{}, 1),
+		changed:   make(chan struct{}),
+		subs:      map[aci.DN]*subscription{},
 	}
 	c.mail.init()
 	return c, nil
@@ -159,6 +167,10 @@ func (c *Client) Run(ctx context.Context) error {
 // these whose events may have been lost: until it is read again, what is known of it is not
 // complete. A receiver that is slow loses events to a Gap, never silently. Run closes it.
 func (c *Client) Updates() <-chan aci.Update { return c.updates }
+
+// Connected gets a token when a WebSocket has opened, at the same member or at another one: what failed before
+// may work now. One that nobody takes stands for all that follow.
+func (c *Client) Connected() <-chan struct{} { return c.connected }
 
 // Status is the health of a client at one moment.
 type Status struct {

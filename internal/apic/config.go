@@ -54,6 +54,10 @@ type Options struct {
 	// not block.
 	OnFailover func()
 
+	// Random is what jitter is made of: numbers in [0, 1). nil is the one of math/rand/v2. It may be
+	// called concurrently.
+	Random func() float64
+
 	// DialContext opens the connections; nil dials TCP.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 }
@@ -165,6 +169,9 @@ func ParseMembers(s string) ([]*url.URL, error) {
 }
 
 func parseMember(m string) (*url.URL, error) {
+	if strings.Contains(m, "@") { // however the rest reads: what stands before it may be a password
+		return nil, errors.New("an APIC must not carry a user: name it by host, host:port or an https URL")
+	}
 	s := m
 	if a, err := netip.ParseAddr(m); err == nil && a.Is6() {
 		s = "[" + m + "]"
@@ -177,8 +184,6 @@ func parseMember(m string) (*url.URL, error) {
 	case err != nil:
 		// The text of url.Parse repeats its input, which may hold a password.
 		return nil, errors.New("an APIC is neither host, host:port nor an https URL")
-	case u.User != nil:
-		return nil, fmt.Errorf("APIC %q: the URL must not carry a user", u.Host)
 	case u.Scheme != "https":
 		return nil, fmt.Errorf("APIC %q: only https is spoken", m)
 	case u.Hostname() == "":

@@ -2,6 +2,8 @@ package apic
 
 import (
 	"bytes"
+	"errors"
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -154,6 +156,72 @@ func FuzzSubscriptionID(f *testing.F) {
 		id, err := subscriptionID(request{op: "subscribe"}, status, bytes.NewReader(data))
 		if (id == "") != (err != nil) || err == nil && status != 200 {
 			t.Errorf("%q, %v", id, err)
+		}
+	})
+}
+
+// What is not at or below what was asked for is no answer to that.
+func TestAnswers_about_something_else_are_errors(t *testing.T) {
+	t.Parallel()
+	l := aci.L3Out{Tenant: "t", Name: "a"}
+	r := request{op: "read", dn: l.DN(), path: moPath(l.DN())}
+	in, out := aci.MO{Class: aci.ClassExtEPG, DN: l.DN() + "/instP-e"}, aci.MO{Class: aci.ClassExtEPG, DN: "uni/tn-t/out-ab/instP-e"}
+	if _, err := flat(r, []aci.MO{in}); err != nil {
+		t.Error(err)
+	}
+	if _, err := flat(r, []aci.MO{in, out}); err == nil {
+		t.Errorf("%s is taken for something in %s", out.DN, l.DN())
+	}
+	if _, err := flat(request{op: "read", dn: aci.Topology, path: faults().path}, []aci.MO{in}); err != nil {
+		t.Errorf("of a class: %v", err)
+	}
+}
+
+// FuzzDecode feeds answers of any kind: what is no success is an error that says so shortly, whatever came.
+func FuzzDecode(f *testing.F) {
+	for _, s := range []string{
+		`{"totalCount":"1","imdata":[{"fvTenant":{"attributes":{"dn":"uni/tn-t"}}}]}`, `{"imdata":[{"error":{"attributes":{"code":"120","text":"x"}}}]}`,
+		`<html><title>503</title><p>busy`, `<`, `{"totalCount":"-1"}`, `{"imdata":[{"error":{}}]}`, "\xff", ``,
+	} {
+		for _, status := range []int{200, 202, 302, 400, 403, 503} {
+			f.Add(status, []byte(s))
+		}
+	}
+	f.Fuzz(func(t *testing.T, status int, data []byte) {
+		rep, err := decode(request{op: "read", dn: "uni/tn-t"}, status, bytes.NewReader(data))
+		e, answered := errors.AsType[*aci.Error](err)
+		switch {
+		case err == nil && status != http.StatusOK && status != http.StatusAccepted:
+			t.Errorf("%d is taken for a success", status)
+		case err == nil && rep.Err != nil:
+			t.Errorf("an error is handed out as an answer: %v", rep.Err)
+		case answered && (e.Op != "read" || e.DN != "uni/tn-t" || e.Status != status):
+			t.Errorf("%+v is of another request", e)
+		case answered && strings.HasPrefix(strings.TrimSpace(string(data)), "<") && len(e.Text) > maxErrorText+len("…"):
+			t.Errorf("a page of %d bytes makes an error of %d", len(data), len(e.Text))
+		}
+	})
+}
+
+// FuzzParseMembers feeds ACI_APIC: each member is an https URL with nothing but a host, once, and an error tells no password.
+func FuzzParseMembers(f *testing.F) {
+	for _, s := range []string{"apic1,apic2:7777", "https://apic1/", "fd00::1", "[fd00::1]:443", "https://u:hunter2@apic1", "http://apic1", ",", "a b", "%"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		members, err := ParseMembers(s)
+		if (len(members) == 0) != (err != nil) {
+			t.Errorf("%v, %v", members, err)
+		}
+		seen := map[string]bool{}
+		for _, u := range members {
+			if u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || seen[u.Host] {
+				t.Errorf("%q makes %+v", s, u)
+			}
+			seen[u.Host] = true
+		}
+		if err != nil && strings.Contains(s, "u:hunter2@") && strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("told: %v", err)
 		}
 	})
 }

@@ -115,7 +115,7 @@ func (c *Client) judge(member *url.URL, s *session, o outcome) {
 		return // of a login, the next one goes elsewhere anyway
 	}
 	moves := h.moves + 1
-	*h = health{moves: moves, since: now, stay: now.Add(doubled(moves, minStay, maxStay))}
+	*h = health{moves: moves, since: now, stay: now.Add(c.jitter.doubled(moves, minStay, maxStay))}
 	c.suspect, c.session = true, nil
 	c.log.Warn("apic member ails, trying the next", "apic", member.Host, "reason", why, "attempt", moves, "code", o.status)
 	c.announce()

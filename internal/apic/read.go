@@ -123,7 +123,7 @@ func (c *Client) whole(ctx context.Context, r request) ([]aci.MO, error) {
 }
 
 // flat makes a list without children of objects and their children. Each must have a DN,
-// and one of its own.
+// and one of its own, at or below the object that was asked for.
 func flat(r request, objects []aci.MO) ([]aci.MO, error) {
 	out := make([]aci.MO, 0, len(objects))
 	var walk func([]aci.MO)
@@ -143,6 +143,8 @@ func flat(r request, objects []aci.MO) ([]aci.MO, error) {
 			return nil, incomplete(r, "a %s without DN", m.Class)
 		case seen[m.DN]:
 			return nil, incomplete(r, "%s twice", m.DN)
+		case r.path == moPath(r.dn) && !m.DN.Within(r.dn):
+			return nil, incomplete(r, "%s is not in it", m.DN)
 		}
 		seen[m.DN] = true
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"slices"
@@ -74,8 +73,8 @@ func (s *session) ended(now time.Time) bool { return !s.end.IsZero() && !now.Bef
 
 // nextRefresh is when to refresh s: after half to two thirds of the token's lifetime, or a
 // little before the session ends.
-func (s *session) nextRefresh() time.Time {
-	t := s.refreshed.Add(jitter(s.lifetime/2, s.lifetime*2/3))
+func (s *session) nextRefresh(j jitter) time.Time {
+	t := s.refreshed.Add(j.between(s.lifetime/2, s.lifetime*2/3))
 	if !s.end.IsZero() && s.renewal().Before(t) {
 		return s.renewal()
 	}
@@ -87,12 +86,15 @@ func (s *session) renewal() time.Time {
 	return s.end.Add(-min(time.Minute, s.end.Sub(s.start)/20))
 }
 
-// jitter is a random duration from lo up to hi.
-func jitter(lo, hi time.Duration) time.Duration {
+// jitter is where random durations come from: numbers in [0, 1).
+type jitter func() float64
+
+// between is a random duration from lo up to hi.
+func (j jitter) between(lo, hi time.Duration) time.Duration {
 	if hi <= lo {
 		return lo
 	}
-	return lo + rand.N(hi-lo)
+	return lo + time.Duration(j()*float64(hi-lo))
 }
 
 // Backoff of logins and of the WebSocket: from 1 s, doubling, up to 30 s; of refused
@@ -112,10 +114,10 @@ const (
 
 // doubled is lo after the first failure, twice that after the second, at most hi; with a
 // quarter of jitter on top.
-func doubled(failures int, lo, hi time.Duration) time.Duration {
+func (j jitter) doubled(failures int, lo, hi time.Duration) time.Duration {
 	d := lo << min(max(failures-1, 0), 16)
 	d = min(d, hi)
-	return jitter(d, d+d/4)
+	return j.between(d, d+d/4)
 }
 
 // loginBackoff says until when nobody logs in.
@@ -142,7 +144,7 @@ var (
 // It returns an error with aci.ErrSession when the APIC refuses the credentials.
 func (c *Client) login(ctx context.Context, stale *session) (*session, error) {
 	for asked := 1; ; asked++ {
-		s, err := c.replace(ctx, stale, c.logIn)
+		s, err := c.replace(ctx, stale, true, c.logIn)
 		if err == nil || asked >= len(c.members) || ctx.Err() != nil {
 			return s, err
 		}
@@ -150,9 +152,9 @@ func (c *Client) login(ctx context.Context, stale *session) (*session, error) {
 }
 
 // replace returns the present session if it is usable and not stale; else the one that f
-// makes, which runs in one goroutine at a time.
+// makes, which runs in one goroutine at a time; not while logins back off, if it may ask for one.
 func (c *Client) replace(
-	ctx context.Context, stale *session, f func(context.Context) (*session, error),
+	ctx context.Context, stale *session, backsOff bool, f func(context.Context) (*session, error),
 ) (*session, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -168,7 +170,7 @@ func (c *Client) replace(
 				return nil, err
 			}
 			continue
-		case now.Before(c.backoff.until):
+		case backsOff && now.Before(c.backoff.until):
 			return nil, cmp.Or(c.backoff.err, errWaits)
 		}
 		c.renewing = true
@@ -232,7 +234,7 @@ func (c *Client) logIn(ctx context.Context) (*session, error) {
 	case !failed:
 		return nil, err
 	}
-	err = c.backoff.add(err, credential, len(c.members))
+	err = c.backoff.add(err, credential, len(c.members), c.jitter)
 	if !time.Now().Before(c.backoff.until) {
 		c.log.Warn("apic login failed, trying the next", "apic", member.Host, "err", err)
 	}
@@ -378,7 +380,7 @@ func credentialsRefused(err error) bool {
 func (b *loginBackoff) worked() { b.failures, b.refused, b.credential, b.err = 0, 0, "", nil }
 
 // add notes a failed login and returns err as callers get it.
-func (b *loginBackoff) add(err error, credential aci.Secret, members int) error {
+func (b *loginBackoff) add(err error, credential aci.Secret, members int, j jitter) error {
 	b.failures++
 	now := time.Now()
 	switch {
@@ -387,13 +389,13 @@ func (b *loginBackoff) add(err error, credential aci.Secret, members int) error 
 		b.credential = credential
 		b.refusals = append(b.refusals, now)
 		b.refusals = b.refusals[max(0, len(b.refusals)-maxRefusals):]
-		b.until = now.Add(doubled(b.refused, minRefusedBackoff, maxRefusedBackoff))
+		b.until = now.Add(j.doubled(b.refused, minRefusedBackoff, maxRefusedBackoff))
 		if least := b.least(); b.until.Before(least) {
 			b.until = least
 		}
 		err = fmt.Errorf("%w: %w", aci.ErrSession, err)
 	case b.failures >= members: // the others are asked at once
-		b.until = now.Add(doubled(b.failures-members+1, minBackoff, maxBackoff))
+		b.until = now.Add(j.doubled(b.failures-members+1, minBackoff, maxBackoff))
 	}
 	b.err = err
 	return err
@@ -443,7 +445,7 @@ func (c *Client) renew(ctx context.Context, s *session, refused error) (*session
 	if time.Since(s.refreshed) < proven {
 		return nil, refused
 	}
-	fresh, err := c.replace(ctx, s, func(ctx context.Context) (*session, error) { return c.refresh(ctx, s) })
+	fresh, err := c.replace(ctx, s, true, func(ctx context.Context) (*session, error) { return c.refresh(ctx, s) })
 	if sessionRefused(err) {
 		return c.follow(ctx, s)
 	}
@@ -475,7 +477,7 @@ func (c *Client) useless(refused error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.backoff.useless++
-	c.backoff.until = time.Now().Add(doubled(c.backoff.useless, minBackoff, maxRefusedBackoff))
+	c.backoff.until = time.Now().Add(c.jitter.doubled(c.backoff.useless, minBackoff, maxRefusedBackoff))
 	c.backoff.err = err
 	return err
 }
@@ -513,9 +515,9 @@ func (c *Client) keepSession(ctx context.Context) {
 		}
 		down = false
 
-		due := s.nextRefresh()
+		due := s.nextRefresh(c.jitter)
 		if failures > 0 {
-			due = time.Now().Add(min(doubled(failures, minBackoff, maxBackoff), s.lifetime/4))
+			due = time.Now().Add(min(c.jitter.doubled(failures, minBackoff, maxBackoff), s.lifetime/4))
 		}
 		if c.replaced(ctx, s, time.Until(due)) || ctx.Err() != nil {
 			failures = 0
@@ -533,7 +535,7 @@ func (c *Client) keep(ctx context.Context, s *session, failures int) (int, error
 	var err error
 	ending := !s.end.IsZero() && !time.Now().Before(s.renewal())
 	if !ending {
-		_, err = c.replace(ctx, s, func(ctx context.Context) (*session, error) { return c.refresh(ctx, s) })
+		_, err = c.replace(ctx, s, false, func(ctx context.Context) (*session, error) { return c.refresh(ctx, s) })
 	}
 	e, answered := errors.AsType[*aci.Error](err)
 	gone := answered && e.Status >= 400 && !e.Temporary()

@@ -108,6 +108,29 @@ func TestSession_short_lifetimes_are_kept_as_the_APIC_says(t *testing.T) {
 	})
 }
 
+// Logins that do not help become rare. The session that there is stays good for whatever works.
+func TestSession_is_refreshed_while_logins_wait(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s := w.start(apicsim.Options{}, apic.Options{})
+		err := s.AddFault(apicsim.Fault{Match: "subscription=yes", Times: -1, Status: http.StatusMethodNotAllowed, Code: "405", Text: "unable to locate opened web socket"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 120 {
+			if _, err := w.client.Read(t.Context(), wan); err == nil {
+				t.Fatal("subscribed")
+			}
+			if _, err := w.client.ReadEPG(t.Context(), web); err != nil {
+				t.Fatalf("at %v: %v", time.Now(), err)
+			}
+			time.Sleep(30 * time.Second)
+		}
+		if n := count(w.requests(), "POST /api/aaaLogin.json"); n > 15 {
+			t.Errorf("%d logins in an hour", n)
+		}
+	})
+}
+
 func TestSession_is_made_anew_after_a_day(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s := w.start(apicsim.Options{}, apic.Options{})

@@ -75,7 +75,7 @@ func (c *Client) keepSocket(ctx context.Context) {
 		}
 		failures++
 		c.log.Warn("apic events lost", "apic", s.member.Host, "attempt", failures, "err", err)
-		switch wait := doubled(failures, minBackoff, maxBackoff); {
+		switch wait := c.jitter.doubled(failures, minBackoff, maxBackoff); {
 		case c.leftSince(start): // which is not often
 		case failures == 1:
 			c.replaced(ctx, s, wait) // a new session is worth an attempt at once, but not again and again
@@ -171,6 +171,10 @@ func (c *Client) serveSocket(ctx context.Context, conn *websocket.Conn, s *sessi
 	own := &socket{login: s.login}
 	c.mu.Lock()
 	c.socket, c.sockErr = own, nil
+	select {
+	case c.connected <- struct{}{}:
+	default:
+	}
 	c.announce()
 	c.mu.Unlock()
 
@@ -206,7 +210,7 @@ func (c *Client) noSocket(own *socket, err error) {
 		c.socket = nil
 	}
 	c.sockErr = err
-	for _, sub := range c.subs {
+	for _, sub := range c.topics() {
 		c.lose(sub)
 	}
 	c.announce()
@@ -266,8 +270,8 @@ func (c *Client) dispatch(data []byte) {
 	defer c.mu.Unlock()
 	if err != nil {
 		c.log.Warn("apic event not understood", "err", err)
-		for root := range c.subs {
-			c.mail.put(aci.Update{Kind: aci.Gap, Root: root})
+		for _, sub := range c.topics() {
+			c.mail.put(aci.Update{Kind: aci.Gap, Root: sub.root})
 		}
 		return
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -415,12 +416,17 @@ func (c *Client) schedule(sub *subscription, now time.Time) {
 	sub.expires = now.Add(sub.lifetime)
 	switch {
 	case !sub.asked:
-		sub.due = now.Add(jitter(sub.lifetime*2/3, sub.lifetime*4/5))
+		sub.due = now.Add(c.jitter.between(sub.lifetime*2/3, sub.lifetime*4/5))
 	case c.lifetime == unproven && sub.lifetime > 2*maxProof:
-		sub.due = now.Add(jitter(minProof, maxProof))
+		sub.due = now.Add(c.jitter.between(minProof, maxProof))
 	default:
-		sub.due = now.Add(jitter(sub.lifetime*2/5, sub.lifetime/2))
+		sub.due = now.Add(c.jitter.between(sub.lifetime*2/5, sub.lifetime/2))
 	}
+}
+
+// topics are all subscriptions, in the order of their roots. c.mu is held.
+func (c *Client) topics() []*subscription {
+	return slices.SortedFunc(maps.Values(c.subs), func(a, b *subscription) int { return cmp.Compare(a.root, b.root) })
 }
 
 // lose takes note that the APIC no longer has sub. c.mu is held.
@@ -441,7 +447,7 @@ func (c *Client) keepSubscriptions(ctx context.Context) {
 		next := now.Add(time.Hour)
 		c.mu.Lock()
 		changed := c.changed
-		for _, sub := range c.subs {
+		for _, sub := range c.topics() {
 			switch {
 			case sub.id == "" || sub.refreshing:
 			case now.Before(sub.due):
@@ -502,7 +508,7 @@ func (c *Client) keepSubscription(ctx context.Context, sub *subscription, id str
 	case err == nil:
 		if lifetime > 0 && c.lifetime == unproven && sent.Sub(sub.start) >= minProof {
 			c.lifetime = honored
-			for _, other := range c.subs {
+			for _, other := range c.topics() {
 				if other.id != "" && other.asked {
 					c.schedule(other, other.expires.Add(-other.lifetime))
 				}
@@ -519,6 +525,6 @@ func (c *Client) keepSubscription(ctx context.Context, sub *subscription, id str
 		c.log.Warn("apic subscription expired", "dn", sub.root, "err", err)
 		c.lose(sub)
 	default:
-		sub.due = now.Add(jitter(refreshPatience, 2*refreshPatience))
+		sub.due = now.Add(c.jitter.between(refreshPatience, 2*refreshPatience))
 	}
 }

@@ -550,3 +550,17 @@ func TestSocket_of_a_server_that_answers_no_pings_is_kept(t *testing.T) {
 		}
 	})
 }
+
+// An event that is too big to be taken ends the WebSocket, and what it said is read.
+func TestEvent_that_is_too_big_is_a_gap(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s := w.start(apicsim.Options{}, apic.Options{})
+		subnet(w, s, "10.0.0.1/32", "")
+		w.read()
+		fault := `{"faultInst":{"attributes":{"dn":"` + string(web.DN()) + `/fault-F0467","code":"F0467","descr":"` + strings.Repeat("x", 17<<20) + `"}}}`
+		if err := s.Seed([]byte(fault)); err != nil {
+			t.Fatal(err)
+		}
+		w.wantGap()
+	})
+}

@@ -214,7 +214,9 @@ func (c *Controller) send(ctx context.Context, key aci.DN, p plan.Post, since ti
 		c.domain(key).races = 0
 		for _, ch := range p.Changes {
 			c.forgive(ch.Place)
-			c.fought(ch, time.Now())
+			if _, waits := b.backs[ch.DN]; !waits { // else when it is known to be there
+				c.fought(ch, time.Now())
+			}
 		}
 		c.mu.Unlock()
 		c.applied(p, time.Since(started))
@@ -253,7 +255,7 @@ const maxRaces = 3
 
 // expect notes what p is to do, so that its echo is known and nothing is posted twice.
 func (c *Controller) expect(key aci.DN, p plan.Post, since time.Time) *batch {
-	b := &batch{epg: p.EPG, waits: map[aci.DN]aci.Place{}, since: since, deadline: time.Now().Add(confirmTimeout), done: make(chan struct{})}
+	b := &batch{epg: p.EPG, waits: map[aci.DN]aci.Place{}, backs: map[aci.DN]plan.Change{}, since: since, deadline: time.Now().Add(confirmTimeout), done: make(chan struct{})}
 	whole := false
 	for _, ch := range p.Changes {
 		whole = whole || !ch.Place.Prefix.IsValid()
@@ -262,6 +264,9 @@ func (c *Controller) expect(key aci.DN, p plan.Post, since time.Time) *batch {
 		}
 		c.have.Expect(ch.DN, ch.Status(), ch.Attrs)
 		b.waits[ch.DN], c.awaits[ch.DN] = ch.Place, b
+		if putBack(ch) {
+			b.backs[ch.DN] = ch
+		}
 	}
 	if !whole && c.have.Expected(p.EPG.DN()) == "" {
 		c.have.Expect(p.EPG.DN(), aci.StatusModified, nil)

@@ -44,6 +44,8 @@ type APIC interface {
 	Login() (aci.Login, bool)
 	// Updates are the events and gaps of what was read; closed when the client ends.
 	Updates() <-chan aci.Update
+	// Connected gets a token when events can arrive again, and what failed before may work.
+	Connected() <-chan struct{}
 }
 
 // Writer is the fabric as the controller writes it. A controller without one cannot write.
@@ -75,8 +77,11 @@ type Options struct {
 	Records        bool          // the cluster keeps records
 	ResyncInterval time.Duration // between full reads of an L3Out, jittered by a tenth; 0 means 10 minutes
 	Workers        int           // VRFs worked on at a time; 0 means 4
-	Logger         *slog.Logger
-	Metrics        prometheus.Registerer // nil for none
+	// Random is what jitter is made of: numbers in [0, 1). nil is the one of math/rand/v2. It may be
+	// called concurrently.
+	Random  func() float64
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer // nil for none
 }
 
 // Controller keeps the fabric as the cluster wants it.
@@ -93,6 +98,8 @@ type Controller struct {
 	relating chan struct{} // holds a token while the relations of L3Outs to VRFs are read
 	rights   chan struct{} // holds one token when the user may have got more rights
 	seek     chan struct{} // holds one token when orphans turned up
+	// connected holds one token when the APIC can be reached again, for who starts.
+	connected chan struct{}
 
 	mu          sync.Mutex // guards the fields below, and what changes of opts.Policy
 	want        *desired.State
@@ -153,11 +160,15 @@ func New(apic APIC, writer Writer, cluster Cluster, o Options) *Controller {
 	if o.Workers == 0 {
 		o.Workers = 4
 	}
+	if o.Random == nil {
+		o.Random = rand.Float64
+	}
 	c := &Controller{
 		apic: apic, writer: writer, cluster: cluster, opts: o, log: o.Logger, metrics: newMetrics(o.Metrics),
 		relating:  make(chan struct{}, 1),
 		rights:    make(chan struct{}, 1),
 		seek:      make(chan struct{}, 1),
+		connected: make(chan struct{}, 1),
 		synced:    make(chan struct{}),
 		want:      desired.NewState(o.Desired),
 		have:      observed.NewState(o.Policy.Owner),
@@ -287,6 +298,10 @@ func (c *Controller) listen(ctx context.Context) error {
 			c.mu.Lock()
 			c.fold(u)
 			c.mu.Unlock()
+		case <-c.apic.Connected():
+			c.mu.Lock()
+			c.wake()
+			c.mu.Unlock()
 		}
 	}
 }
@@ -333,6 +348,25 @@ func (c *Controller) fold(u aci.Update) {
 	}
 }
 
+// wake lets everything that backs off try once more: the APIC is there again, or another member of it. That
+// comes with a backoff of its own, so that one which comes and goes is not asked more for it. Callers hold mu.
+func (c *Controller) wake() {
+	for _, key := range slices.Sorted(maps.Keys(c.domains)) {
+		if d := c.domains[key]; !d.notBefore.IsZero() {
+			d.notBefore = time.Time{}
+			c.queue.Add(key)
+		}
+	}
+	if c.faults.failed > 0 {
+		c.faults.readAt = time.Time{}
+		c.faults.wake()
+	}
+	select {
+	case c.connected <- struct{}{}:
+	default:
+	}
+}
+
 // lateRead is how long after the creation of an L3Out it is read once more.
 //
 // Source: field reports that a subscription misses the first child of a new parent.
@@ -356,7 +390,7 @@ func (c *Controller) start(ctx context.Context) error {
 		if ctx.Err() == nil {
 			c.log.Warn("cannot look over the fabric, will try again", "err", err, "dur", pause)
 		}
-		if !sleep(ctx, pause) {
+		if !c.pause(ctx, pause) {
 			return ctx.Err()
 		}
 	}
@@ -369,14 +403,14 @@ func (c *Controller) start(ctx context.Context) error {
 		if !waits {
 			break
 		}
-		if !sleep(ctx, pause) {
+		if !c.pause(ctx, pause) {
 			return ctx.Err()
 		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.begin()
-	for l := range c.watches {
+	for _, l := range c.list() {
 		c.queue.Add(c.have.Domain(l)) // also where nothing is dirty the next read must come
 	}
 	c.progress()
@@ -399,6 +433,11 @@ func (c *Controller) find(ctx context.Context) error {
 func (c *Controller) watched() []aci.L3Out {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.list()
+}
+
+// list is watched for callers that hold mu.
+func (c *Controller) list() []aci.L3Out {
 	return slices.SortedFunc(maps.Keys(c.watches), aci.L3Out.Compare)
 }
 
@@ -569,7 +608,20 @@ func (c *Controller) resync(ctx context.Context) {
 // jitter is the resync interval, up to a tenth more or less.
 func (c *Controller) jitter() time.Duration {
 	d := c.opts.ResyncInterval
-	return d - d/10 + rand.N(d/5+1)
+	return d - d/10 + time.Duration(c.opts.Random()*float64(d/5))
+}
+
+// pause is sleep that ends when the APIC can be reached again.
+func (c *Controller) pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-c.connected:
+	case <-t.C:
+	}
+	return true
 }
 
 // sleep waits for d; false when ctx ended.

@@ -167,6 +167,7 @@ func (m *mirror) Marks(context.Context, aci.Owner) ([]aci.DN, error) {
 }
 
 func (m *mirror) Updates() <-chan aci.Update { return m.updates }
+func (*mirror) Connected() <-chan struct{}   { return nil }
 
 func (m *mirror) PauseTags(context.Context, aci.L3Out) ([]aci.DN, error) { return nil, nil }
 

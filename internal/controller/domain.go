@@ -2,11 +2,14 @@ package controller
 
 import (
 	"context"
-	"math/rand/v2"
+	"errors"
+	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/haystacknetworks/aci-sync/internal/aci"
+	"github.com/haystacknetworks/aci-sync/internal/plan"
 )
 
 // Debounce: a change waits for company.
@@ -35,7 +38,8 @@ type domain struct {
 type batch struct {
 	epg      aci.ExtEPG
 	waits    map[aci.DN]aci.Place
-	since    time.Time // when the oldest change in it became dirty
+	backs    map[aci.DN]plan.Change // those that put back what somebody changed or deleted
+	since    time.Time              // when the oldest change in it became dirty
 	deadline time.Time
 	failed   bool          // no answer came, or one that leaves open what was done
 	done     chan struct{} // closed when nothing is waited for any more
@@ -139,9 +143,7 @@ func (d *domain) take(now time.Time) (map[aci.Place]struct{}, time.Time) {
 
 // giveBack makes dirty again what was taken.
 func (c *Controller) giveBack(key aci.DN, places map[aci.Place]struct{}, since time.Time) {
-	for p := range places {
-		c.mark([]aci.Place{p})
-	}
+	c.mark(slices.SortedFunc(maps.Keys(places), aci.Place.Compare))
 	if d := c.domain(key); !d.since.IsZero() && !since.IsZero() {
 		d.since = earlier(d.since, since)
 	}
@@ -154,9 +156,9 @@ func (d *domain) posted(now time.Time) {
 }
 
 // fail backs the domain off: half a second, doubling up to half a minute.
-func (d *domain) fail(now time.Time) time.Duration {
+func (d *domain) fail(now time.Time, random func() float64) time.Duration {
 	wait := min(500*time.Millisecond<<min(d.failures, 10), 30*time.Second)
-	wait += rand.N(wait/5 + 1)
+	wait += time.Duration(random() * float64(wait/5))
 	d.failures++
 	d.notBefore = now.Add(wait)
 	return wait
@@ -224,7 +226,11 @@ func (c *Controller) arrived(dn aci.DN) {
 		return
 	}
 	delete(c.awaits, dn)
+	if ch, back := b.backs[dn]; back {
+		c.fought(ch, time.Now())
+	}
 	if delete(b.waits, dn); len(b.waits) == 0 {
+		c.domain(c.have.Domain(b.epg.L3Out)).failures = 0 // writes work
 		c.metrics.converged(time.Since(b.since))
 		c.records.synced[b.epg] = time.Now()
 		c.recordLater(b.epg)
@@ -257,7 +263,7 @@ func (c *Controller) finish(b *batch) {
 
 // overdue reads what became of POSTs that nothing was heard of in time, or whose answer was
 // lost. Until that is known an address that they may have written somewhere must not be written
-// elsewhere.
+// elsewhere. What was accepted and not done is an error: it may go on like that.
 func (c *Controller) overdue(ctx context.Context, key aci.DN) error {
 	c.mu.Lock()
 	var due []*batch
@@ -267,6 +273,7 @@ func (c *Controller) overdue(ctx context.Context, key aci.DN) error {
 		}
 	}
 	c.mu.Unlock()
+	var errs []error
 	for _, b := range due {
 		c.mu.Lock()
 		left := len(b.waits)
@@ -280,10 +287,23 @@ func (c *Controller) overdue(ctx context.Context, key aci.DN) error {
 			}
 		}
 		c.mu.Lock()
+		if left = len(b.waits); left > 0 && !b.failed {
+			errs = append(errs, fmt.Errorf("post %s: %d changes were accepted and not made", b.epg.DN(), left))
+		}
 		c.drop(b)
 		c.mu.Unlock()
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// awaiting reports whether it is not known yet what became of a write in a domain.
+func (c *Controller) awaiting(key aci.DN) bool {
+	for b := range c.batches {
+		if c.have.Domain(b.epg.L3Out) == key {
+			return true
+		}
+	}
+	return false
 }
 
 // drop ends the wait for b although nothing tells that it was carried out.

@@ -78,6 +78,7 @@ type world struct {
 	// mu guards the fields below.
 	log      bytes.Buffer
 	told     []string // "Reason Kind ns/name", in order
+	said     []string // what these said
 	records  map[aci.ExtEPG]desired.Record
 	others   map[aci.ExtEPG]string // records of other clusters -> whose
 	statuses map[aci.ExtEPG]desired.Status
@@ -220,7 +221,7 @@ func (w *world) serve(sim *apicsim.Sim, rw http.ResponseWriter, r *http.Request)
 	w.first = nil
 	for part, text := range w.deny {
 		if strings.Contains(string(body), part) {
-			w.fault(apicsim.Fault{Match: "^POST " + r.URL.Path, Status: 400, Code: "120", Text: text})
+			w.fault(apicsim.Fault{Match: "^POST " + r.URL.Path, Status: 400, Code: "120", Text: strings.ReplaceAll(text, "$COOKIE", r.Header.Get("Cookie"))})
 			break
 		}
 	}
@@ -246,7 +247,7 @@ func (w *world) whenRead(f func(r *http.Request)) {
 	w.onRead = f
 }
 
-// refuse makes the APIC refuse bodies that contain part, saying text; "" relents.
+// refuse makes the APIC refuse bodies that contain part, saying text; "" relents. $COOKIE in it is that of the request.
 func (w *world) refuse(part, text string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -412,10 +413,11 @@ func (w *world) logged() string {
 }
 
 // Note makes world a Cluster.
-func (w *world) Note(to desired.Ref, _ bool, reason, _ string) {
+func (w *world) Note(to desired.Ref, _ bool, reason, message string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.told = append(w.told, reason+" "+to.Name)
+	w.said = append(w.said, message)
 }
 
 // Record keeps a record as the cluster does, and tells of it.

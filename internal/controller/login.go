@@ -68,7 +68,8 @@ func (c *Controller) heedRights(old aci.Login) {
 	if !c.running {
 		return
 	}
-	for l, w := range c.watches {
+	for _, l := range c.list() {
+		w := c.watches[l]
 		if w.denied || old.MayRead(l.DN()) != c.login.MayRead(l.DN()) {
 			w.readAt = time.Now()
 			c.hurry(l)

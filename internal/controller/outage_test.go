@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/haystacknetworks/aci-sync/internal/apicsim"
+	"github.com/haystacknetworks/aci-sync/internal/controller"
 )
 
 func TestAnHourWithoutAPIC(t *testing.T) {
@@ -63,6 +64,38 @@ func TestAnHourWithoutAPIC(t *testing.T) {
 	}
 }
 
+// An APIC that accepts writes and does not do them is asked ever more rarely. Nobody undoes anything, so it is no
+// fight, whose waits are longer, and of which people are told.
+func TestWritesThatAreAcceptedAndNotDone(t *testing.T) {
+	bubble(t, options{}, func(w *world) {
+		w.deploy("web", "a/web", "10.0.0.1", "10.0.0.2")
+		w.sleep(time.Minute)
+		w.forget()
+		w.fault(apicsim.Fault{Match: `^POST /api/mo`, Status: http.StatusAccepted, Times: -1})
+		w.remove(dn("a/web/10.0.0.1"))
+		w.unpod("10.0.0.2")
+		w.sleep(10 * time.Minute)
+		if n := len(w.posts()); n < 15 || n > 30 {
+			t.Errorf("%d POSTs in 10 minutes", n)
+		}
+		if n := len(w.requests()); n > 120 {
+			t.Errorf("%d requests in 10 minutes", n)
+		}
+		if notes := fmt.Sprint(w.notes()); strings.Contains(notes, controller.ReasonDriftFight) {
+			t.Errorf("told of a fight: %s", notes)
+		}
+		w.sim.ClearFaults()
+		w.sleep(45 * time.Second)
+		w.want("a/web*: 10.0.0.1*")
+		// All is well, and the next failure is met as the first.
+		w.forget()
+		w.postFault(1, apicsim.Fault{Status: http.StatusAccepted})
+		w.pods("web", "10.0.0.3")
+		w.sleep(8 * time.Second)
+		w.want("a/web*: 10.0.0.1* 10.0.0.3*")
+	})
+}
+
 func TestWrongCredentialsBackOffHard(t *testing.T) {
 	bubble(t, options{password: "wrong", stopped: true}, func(w *world) {
 		w.deploy("web", "a/web", "10.0.0.1")
@@ -114,10 +147,10 @@ func TestDriftInAGapIsRepairedByTheReadAfterIt(t *testing.T) {
 		w.deploy("web", "a/web", "10.0.0.1", "10.0.0.2")
 		w.sleep(time.Minute)
 		w.forget()
-		w.fault(apicsim.Fault{Match: "^GET /socket", Times: 4, Status: 503})
+		w.fault(apicsim.Fault{Match: "^GET /socket", Times: 8, Status: 503})
 		w.sim.CloseSockets()
 		w.remove(dn("a/web/10.0.0.2"))
-		w.sleep(2 * time.Minute)
+		w.sleep(5 * time.Minute)
 		w.want("a/web*: 10.0.0.1* 10.0.0.2*")
 		var open, post time.Time
 		reads := 0 // of the L3Out, before the write
@@ -133,6 +166,47 @@ func TestDriftInAGapIsRepairedByTheReadAfterIt(t *testing.T) {
 		}
 		if open.IsZero() || post.Before(open) || post.Sub(open) > time.Second || reads != 1 {
 			t.Errorf("the socket is open at %v, the write comes at %v after %d reads", open, post, reads)
+		}
+	})
+}
+
+// What backed off from a member that ailed for long is done as soon as another one is well.
+func TestAFailoverEndsTheBackoff(t *testing.T) {
+	bubble(t, options{members: 2}, func(w *world) {
+		w.deploy("web", "a/web", "10.0.0.1")
+		w.sleep(time.Minute)
+		w.forget()
+		for _, m := range w.members {
+			if err := m.AddFault(apicsim.Fault{Times: -1, Status: http.StatusServiceUnavailable}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.pods("web", "10.0.0.2")
+		for range 10 { // ten times, so that it is no luck
+			w.sleep(5*time.Minute + 7*time.Second)
+			healed := w.members[len(w.members)-1]
+			healed.ClearFaults()
+			began := time.Now()
+			for !strings.Contains(w.fabric(), "10.0.0.2*") && time.Since(began) < 5*time.Minute {
+				w.sleep(100 * time.Millisecond)
+			}
+			right := time.Now()
+			var open time.Time
+			for _, r := range healed.Requests(0) {
+				if r.Path == "/socket{token}" && r.Status == http.StatusSwitchingProtocols {
+					open = r.Time
+				}
+			}
+			if took := right.Sub(open); took > 2*time.Second {
+				t.Errorf("right %v after the socket to the other member was open", took)
+			}
+			w.unpod("10.0.0.2")
+			w.sleep(time.Minute)
+			w.forget()
+			if err := healed.AddFault(apicsim.Fault{Times: -1, Status: http.StatusServiceUnavailable}); err != nil {
+				t.Fatal(err)
+			}
+			w.pods("web", "10.0.0.2")
 		}
 	})
 }

@@ -63,7 +63,7 @@ func (c *Controller) turn(ctx context.Context, key aci.DN) time.Time {
 		if ctx.Err() != nil {
 			return time.Time{}
 		}
-		wait := d.fail(now)
+		wait := d.fail(now, c.opts.Random)
 		c.prune(key)
 		c.tidy(key)
 		level := slog.LevelWarn
@@ -73,7 +73,9 @@ func (c *Controller) turn(ctx context.Context, key aci.DN) time.Time {
 		c.log.Log(ctx, level, "will try again", "dn", key, "err", err, "dur", wait, "attempt", d.failures)
 		return d.notBefore
 	}
-	d.failures, d.notBefore = 0, time.Time{}
+	if d.notBefore = (time.Time{}); !c.awaiting(key) {
+		d.failures = 0
+	}
 	c.settled(key)
 	c.progress()
 	c.tidy(key)

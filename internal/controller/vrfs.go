@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/haystacknetworks/aci-sync/internal/aci"
@@ -67,7 +69,8 @@ func (c *Controller) foldRelations(u aci.Update) {
 		keys[l] = c.have.Domain(l)
 	}
 	c.have.Fold(u)
-	for l, key := range keys {
+	for _, l := range slices.SortedFunc(maps.Keys(keys), aci.L3Out.Compare) {
+		key := keys[l]
 		if now := c.have.Domain(l); now != key {
 			c.rehome(l, key, now)
 		}

@@ -68,7 +68,9 @@ func (s *State) installL3Out(l aci.L3Out, objects []aci.MO, t *touched) {
 		}
 	}
 	for e, g := range found {
-		s.installEPG(e, g, t)
+		if e.L3Out == l { // else it is no answer to what was asked
+			s.installEPG(e, g, t)
+		}
 	}
 	paused := pauses(objects)
 	for d := range merged(o.paused, paused) {

@@ -88,6 +88,7 @@ type generator struct {
 	away    []string // tenants and L3Outs that were removed
 	down    bool
 	deaf    bool
+	unread  bool
 }
 
 func (g *generator) add(s Step) {
@@ -339,7 +340,9 @@ func (g *generator) toProcess() {
 	case 9:
 		g.add(step("lift", g.namedEPG()))
 	default:
-		g.add(step("fault", pick(g, "503", "before", "after", "202", "reads", "events", "sessions", "sockets")))
+		if f := pick(g, "503", "before", "after", "202", "reads", "events", "sessions", "sockets"); f != "events" || !g.unread {
+			g.add(step("fault", f))
+		}
 	}
 }
 

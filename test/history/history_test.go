@@ -79,7 +79,11 @@ func playSeeds(t *testing.T, one uint64, budget time.Duration, generate func(uin
 					mu.Unlock()
 					if len(bad) > 0 {
 						failures.Add(1)
-						if report(t, h, fmt.Sprintf("seed %d", n)); !t.Failed() {
+						again := false
+						for tries := 0; tries < 5 && !again; tries++ {
+							again = report(t, h, fmt.Sprintf("seed %d", n))
+						}
+						if !again {
 							t.Errorf("seed %d failed, but does not always:\n%s\n%s", n, h, strings.Join(bad, "\n"))
 						}
 					}
@@ -103,12 +107,12 @@ func enough() int32 {
 	return maxFailures
 }
 
-// report shrinks a history that fails, and prints what is left of it.
-func report(t *testing.T, h history.History, name string) {
+// report shrinks a history that fails, and prints what is left of it; false when it does not fail.
+func report(t *testing.T, h history.History, name string) bool {
 	t.Helper()
 	bad, w := play(t, h)
 	if len(bad) == 0 {
-		return
+		return false
 	}
 	if !*asIs {
 		h, bad, w = shrink(t, h, bad, w)
@@ -117,6 +121,7 @@ func report(t *testing.T, h history.History, name string) {
 	if *script != "" {
 		t.Logf("log:\n%s\nfabric:\n%s", w.log.String(), w.dump)
 	}
+	return true
 }
 
 // shrink returns a short history that fails, of one that does, with what was wrong and where.
@@ -226,7 +231,7 @@ func playOrders(t *testing.T, h history.History, seed uint64) []string {
 		var dump string
 		var bad []string
 		synctest.Test(t, func(t *testing.T) {
-			w := begin(t, h.With)
+			w := begin(t, h)
 			defer func() { w.close() }()
 			w.shuffle = rand.New(rand.NewPCG(seed, n))
 			for _, s := range h.Steps {
@@ -273,7 +278,7 @@ func play(t *testing.T, h history.History) (bad []string, w *world) {
 		}
 	}()
 	synctest.Test(t, func(t *testing.T) {
-		w = begin(t, h.With)
+		w = begin(t, h)
 		defer w.close()
 		w.start()
 		w.sleep(time.Second)

@@ -37,6 +37,9 @@ const (
 	shutdown, release = 4 * time.Second, time.Second
 	// apiTimeout bounds a request to the API server: that of the lease.
 	apiTimeout = 4 * time.Second
+	// apiLatency is how long a request to it is on its way at least, and its answer again; twice that at most. It is
+	// never the same twice: what happens at one moment happens in any order, which no seed knows.
+	apiLatency = 5 * time.Millisecond
 )
 
 // leaders are replicas, one of which leads. What aci-sync run does with a lease is done here as it does it; what a
@@ -56,13 +59,14 @@ type leaders struct {
 // replica is one process from its start to its end.
 type replica struct {
 	*run
-	id    string
-	dry   bool
-	lease *kube.Lease
-	held  *flow         // the process runs
-	ended chan struct{} // closed when it has
-	stop  func()        // tells it to end
-	after time.Duration // how long it is down then
+	id     string
+	dry    bool
+	lease  *kube.Lease
+	held   *flow         // the process runs
+	ended  chan struct{} // closed when it has
+	stop   func()        // tells it to end
+	chance func() float64
+	after  time.Duration // how long it is down then
 
 	// What it was told of the cluster.
 	told  map[history.Ref]metav1.Object
@@ -106,6 +110,7 @@ func (l *leaders) replica(dry bool) *replica {
 	l.started++
 	p := &replica{
 		id: fmt.Sprintf("r%d", l.started), dry: dry, held: newFlow(), ended: make(chan struct{}), after: 3 * time.Second, heard: map[aci.ExtEPG]bool{},
+		chance: w.wire.random(),
 	}
 	p.run = &run{world: w, flying: map[string]int{}, made: map[string]bool{}, replica: p}
 	p.listen()
@@ -148,6 +153,11 @@ func (p *replica) with(f func()) {
 func (p *replica) rehearse(ctx context.Context) {
 	defer close(p.ended)
 	p.lead(ctx)
+}
+
+// latency is how long the next request, or its answer, is on its way.
+func (p *replica) latency() time.Duration {
+	return apiLatency + time.Duration(p.chance()*float64(apiLatency))
 }
 
 // live is a process with a lease: it waits until it leads, and ends when it does not any more.
@@ -261,6 +271,14 @@ var errCut = errors.New("the network is cut")
 
 // travel is the way to the API server, or back.
 func (p *replica) travel(ctx context.Context) error {
+	if err := p.held.wait(nil); err != nil {
+		return err
+	}
+	select { // who has not run for a while hears of it later than it goes on
+	case <-time.After(p.latency()):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if err := p.held.wait(nil); err != nil {
 		return err
 	}
@@ -704,6 +722,11 @@ func (l *leaders) finish() {
 	next := w.newMind()
 	if next.Hear(w.cluster.Clone()); !next.Same(w.mind) {
 		return
+	}
+	for _, p := range l.all() { // whoever it will be may know more: what an annotation said before the leader began
+		if p.mind.Recall(w.members()); !p.mind.Same(w.mind) {
+			return
+		}
 	}
 	posts := w.count()
 	p := l.leader()

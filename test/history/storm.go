@@ -3,46 +3,49 @@ package history
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
 // Storm is a way in which the APIC, or the network before it, fails for a while.
 type Storm struct {
 	Name, Help string
-	Lossy      bool // changes may go unheard until the next read
+	Lossy      bool // changes may go unheard, and nothing tells that they did
+	Unheard    bool // and only a periodic read can tell: of what was lost, or that what is refused for good is not any more
 	Refuses    bool // it refuses sessions or credentials, which is met with a backoff of up to half an hour
 }
 
 // Storms are all of them. Several may overlap.
 var Storms = []Storm{
-	{Name: "down", Help: "503 with HTML to every request", Lossy: true},
+	{Name: "down", Help: "503 with HTML to every request"},
 	{Name: "writes", Help: "503 to every write"},
-	{Name: "reads", Help: "503 to every read", Lossy: true},
-	{Name: "logins", Help: "503 to logins and refreshes, as when throttled", Lossy: true},
-	{Name: "slow", Help: "3 s for every answer", Lossy: true},
-	{Name: "crawl", Help: "20 s for every answer", Lossy: true},
-	{Name: "hangup", Help: "every request is cut off before it is looked at", Lossy: true},
+	{Name: "reads", Help: "503 to every read"},
+	{Name: "logins", Help: "503 to logins and refreshes, as when throttled"},
+	{Name: "slow", Help: "3 s for every answer"},
+	{Name: "crawl", Help: "20 s for every answer"},
+	{Name: "hangup", Help: "every request is cut off before it is looked at"},
 	{Name: "mute", Help: "writes are done, and then cut off"},
 	{Name: "late", Help: "writes are done, and answered by 504"},
 	{Name: "accepted", Help: "writes are answered by 202, and not done"},
-	{Name: "empty", Help: "reads answer with totalCount and nothing else", Lossy: true},
-	{Name: "big", Help: "reads are refused: result too big", Lossy: true},
-	{Name: "tokens", Help: "tokens are refused, and logins are not", Lossy: true, Refuses: true},
-	{Name: "sessions", Help: "every write ends all sessions before it is looked at", Lossy: true, Refuses: true},
-	{Name: "password", Help: "the password is refused, and all sessions end first", Lossy: true, Refuses: true},
-	{Name: "sockets", Help: "every read closes all sockets", Lossy: true},
-	{Name: "socketless", Help: "503 to every new socket, and the old ones close first", Lossy: true},
-	{Name: "unlocated", Help: "subscriptions are refused: no socket is found (405)", Lossy: true},
-	{Name: "expired", Help: "refreshes of subscriptions are refused (400)", Lossy: true},
-	{Name: "forgotten", Help: "refreshes of subscriptions are answered, and the subscriptions end nevertheless", Lossy: true},
-	{Name: "silent", Help: "all events are lost", Lossy: true},
-	{Name: "refused", Help: "connections are refused, and the old ones are cut first", Lossy: true},
-	{Name: "stalled", Help: "nothing travels", Lossy: true},
+	{Name: "empty", Help: "reads answer with totalCount and nothing else"},
+	{Name: "big", Help: "reads are refused: result too big", Unheard: true},
+	{Name: "tokens", Help: "tokens are refused, and logins are not", Refuses: true},
+	{Name: "sessions", Help: "every write ends all sessions before it is looked at", Refuses: true},
+	{Name: "password", Help: "the password is refused, and all sessions end first", Refuses: true},
+	{Name: "sockets", Help: "every read closes all sockets"},
+	{Name: "socketless", Help: "503 to every new socket, and the old ones close first"},
+	{Name: "unlocated", Help: "subscriptions are refused: no socket is found (405)"},
+	{Name: "expired", Help: "refreshes of subscriptions are refused (400)"},
+	{Name: "forgotten", Help: "refreshes of subscriptions are answered, and the subscriptions end nevertheless", Lossy: true, Unheard: true},
+	{Name: "silent", Help: "all events are lost", Lossy: true, Unheard: true},
+	{Name: "refused", Help: "connections are refused, and the old ones are cut first"},
+	{Name: "stalled", Help: "nothing travels"},
 }
 
 // StormWorlds are the words that may stand behind "with" beside Worlds.
 var StormWorlds = []string{
 	"storms", // convergence and requests are bounded
+	"unread", // nothing is read but at a start and after a gap
 	"two",    // replicas, one of which leads
 	"three",
 	"dry", // a dry run beside them
@@ -53,8 +56,12 @@ var StormWorlds = []string{
 func GenerateStorms(seed uint64) History {
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, 7)), cluster: NewCluster(), mind: NewMind(nil)}
 	h := History{With: []string{"storms"}}
+	g.unread = g.IntN(2) == 0
+	if g.unread {
+		h.With = append(h.With, "unread", "tags") // tags that nobody announces only a read tells of
+	}
 	for _, w := range Worlds {
-		if g.IntN(4) == 0 {
+		if g.IntN(4) == 0 && !slices.Contains(h.With, w) {
 			h.With = append(h.With, w)
 		}
 	}
@@ -90,7 +97,11 @@ func (g *generator) storm() {
 		case 1, 2:
 			d *= 5
 		}
-		g.add(step("storm", pick(g, Storms...).Name, d.String()))
+		s := pick(g, Storms...)
+		for g.unread && s.Unheard {
+			s = pick(g, Storms...)
+		}
+		g.add(step("storm", s.Name, d.String()))
 	}
 }
 
@@ -148,6 +159,14 @@ func GenerateLeaders(seed uint64) History {
 			if g.IntN(3) > 0 {
 				d := time.Duration(1+g.IntN(30)) * time.Second
 				g.add(step("replica", pick(g, "leader", "leader", "leader", "other"), pick(g, "kill", "halt", "halt", "cut", "slow", "end"), d.String()))
+			}
+			if g.IntN(3) == 0 { // who does not run is to write, and another one leads when it runs again
+				g.add(step("replica", "leader", "halt", fmt.Sprintf("%ds", 13+g.IntN(15))))
+				for range 3 {
+					g.add(step("sleep", fmt.Sprintf("%dms", 500+g.IntN(5000))))
+					pod, workload := g.podOf()
+					g.add(step("pod", pod, workload, g.ip()))
+				}
 			}
 			if g.IntN(2) == 0 { // there is something to write about when a lease runs out
 				g.add(step("sleep", fmt.Sprintf("%dms", 7000+g.IntN(9000))))

@@ -72,6 +72,7 @@ type world struct {
 	lasted  time.Duration // at the end
 	dump    string        // of the fabric, at the end
 
+	wire    wire
 	storms  *storms  // nil in plain histories
 	leaders *leaders // nil where one aci-sync runs without a lease
 
@@ -111,12 +112,13 @@ func clock() time.Duration {
 	return time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)).Round(time.Millisecond)
 }
 
-func begin(t *testing.T, with []string) *world {
+func begin(t *testing.T, h history.History) *world {
 	w := &world{
 		t: t, with: map[string]bool{}, cluster: history.NewCluster(), exact: true,
 		records: map[aci.ExtEPG]desired.Record{}, statuses: map[aci.ExtEPG]desired.Status{},
 	}
-	for _, s := range with {
+	w.wire.begin(h)
+	for _, s := range h.With {
 		w.with[s] = true
 	}
 	if w.with["storms"] || replicas(w.with) > 0 {
@@ -176,6 +178,7 @@ func (w *world) complain(list ...string) {
 
 // serve lets the simulator answer, and judges each POST of the controller.
 func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
+	w.wire.note(w.from(r), r)
 	w.storms.count(r)
 	l3out := history.Path(strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/api/mo/"), ".json"))
 	if r.Method != http.MethodPost || !strings.HasPrefix(r.URL.Path, "/api/mo/") {
@@ -328,7 +331,7 @@ func (w *world) touch(e history.Edit) {
 }
 
 func (w *world) fault(what string) {
-	w.lost = w.lost || slices.Contains([]string{"reads", "events", "sessions", "sockets"}, what)
+	w.lost = w.lost || what == "events"
 	const post = "^POST /api/mo/"
 	var err error
 	switch what {
@@ -456,6 +459,7 @@ func (w *world) buildOf(r *run, once bool) *run {
 	var err error
 	r.client, err = apic.New([]*url.URL{{Scheme: "http", Host: "apic1"}}, "admin", apic.Options{
 		Password: aci.Secret("apic-sim"), DialContext: r.dial, Logger: log, ReadOnce: once, Rate: w.storms.rate(), Gate: r.replica.gate(),
+		Random: w.wire.random(),
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -479,9 +483,17 @@ func (w *world) buildOf(r *run, once bool) *run {
 	}
 	r.loop = controller.New(r.client, writer, cluster, controller.Options{
 		Desired: desired.Options{Expose: desired.Expose{Pods: true, Services: true}},
-		Records: true, Policy: policy, ResyncInterval: resync, Logger: log,
+		Records: true, Policy: policy, ResyncInterval: w.resync(), Logger: log, Random: w.wire.random(),
 	})
 	return r
+}
+
+// resync is --resync-interval.
+func (w *world) resync() time.Duration {
+	if w.with["unread"] {
+		return 1000 * time.Hour
+	}
+	return resync
 }
 
 // limit is that of the orphan guard.
@@ -841,6 +853,7 @@ func (w *world) finish() {
 		w.leaders.finish()
 		return
 	}
+	w.storms.fair()
 	next := w.newMind()
 	if next.Hear(w.cluster.Clone()); !next.Same(w.mind) { // then a restart may leave something to do
 		w.run.end()

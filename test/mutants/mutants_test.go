@@ -4,6 +4,7 @@
 package mutants_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,6 +37,8 @@ const (
 // mutant is a patch with what is to catch it, which lines in front of the diff say:
 //
 //	histories: NUMBER    one of the first so many random histories that test/history plays
+//	storms: NUMBER       the same of storms
+//	leaders: NUMBER      the same of leaders
 //	history: TEXT        the history NAME.txt beside the patch; the oracle says TEXT
 //	test: PACKAGE TEST   a test, by its path below the module and the pattern of go test -run
 //
@@ -44,13 +47,21 @@ type mutant struct {
 	name, patch    string
 	bug, shows     string
 	catches        []catch
-	caughtRandomly bool // by histories, or a history
+	caughtRandomly bool // by histories of any kind, or a history
 }
 
 // catch is one way to catch a mutant.
 type catch struct {
 	how, text string // the words before and after the colon
 	pkg, run  string // what that means for go test
+}
+
+// seeds are the kinds of histories that test/history makes from seeds: what they are called, the test that plays
+// them, and the flag by which it plays one.
+var seeds = map[string]struct{ name, run, flag string }{
+	"histories": {"random histories", "TestHistories$", "-seed"},
+	"storms":    {"random storms", "TestStorms$", "-storm"},
+	"leaders":   {"random leaders", "TestLeaders$", "-leader"},
 }
 
 // read reads all mutants.
@@ -87,8 +98,8 @@ func parse(name, text string) (mutant, error) {
 		how, text, _ := strings.Cut(line, ": ")
 		c := catch{how: how, text: text, pkg: "test/history"}
 		switch how {
-		case "histories":
-			c.run = "TestHistories$"
+		case "histories", "storms", "leaders":
+			c.run = seeds[how].run
 		case "history":
 			c.run = "TestScripts$"
 		case "test":
@@ -244,8 +255,8 @@ func (m mutant) caught(t *testing.T, c catch, binary string, sound *sound) (hist
 	args := []string{"-test.v", "-test.run", c.run}
 	switch {
 	case *random > 0:
-		args = []string{"-test.v", "-test.run", "TestHistories$", "-as-is", "-fixed", "0", "-budget", random.String()}
-	case c.how == "histories":
+		args = []string{"-test.v", "-test.run", cmp.Or(seeds[c.how].run, "TestHistories$"), "-as-is", "-fixed", "0", "-budget", random.String()}
+	case seeds[c.how].run != "":
 		args = append(args, "-as-is", "-most", c.text, "-fixed", c.text, "-budget", patience.String())
 	case c.how == "history":
 		file, err := filepath.Abs("testdata/" + m.name + ".txt")
@@ -269,7 +280,7 @@ func (m mutant) caught(t *testing.T, c catch, binary string, sound *sound) (hist
 		t.Errorf("%s: fails, but does not say %q:\n%s", m.name, c.text, tail(out))
 	}
 	if seed := failure.FindStringSubmatch(out); seed != nil { // and not because of this history
-		args = []string{"-test.v", "-test.run", "TestHistories$", "-as-is", "-seed", seed[1]}
+		args = []string{"-test.v", "-test.run", cmp.Or(seeds[c.how].run, "TestHistories$"), "-as-is", cmp.Or(seeds[c.how].flag, "-seed"), seed[1]}
 	}
 	if v, out := sound.play(t, c.pkg, args...); v != passed {
 		t.Errorf("%s: without it: %s %s\n%s", m.name, v, args, tail(out))
@@ -321,7 +332,7 @@ type table struct {
 func (t *table) add(name string, c catch, histories string, took time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	by := map[string]string{"histories": "random histories", "history": "a history", "test": c.text}[c.how]
+	by := cmp.Or(seeds[c.how].name, map[string]string{"history": "a history", "test": c.text}[c.how])
 	t.rows = append(t.rows, fmt.Sprintf("%s\t%s\t%s\t%v", name, by, histories, took.Round(100*time.Millisecond)))
 }
 
@@ -348,8 +359,8 @@ func TestTheMutantsAreListed(t *testing.T) {
 		var by []string
 		for _, c := range m.catches {
 			switch c.how {
-			case "histories":
-				by = append(by, "random histories")
+			case "histories", "storms", "leaders":
+				by = append(by, seeds[c.how].name)
 			case "history":
 				scripts["testdata/"+m.name+".txt"] = true
 				by = append(by, "[a history](../test/mutants/testdata/"+m.name+".txt)")
