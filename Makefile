@@ -76,6 +76,10 @@ fmt: ## format the code and apply go fix
 update-crds: ## generate the CustomResourceDefinition and deepcopy methods from api/
 	$(TOOL) controller-gen object crd paths=./api/... output:crd:dir=charts/aci-sync/crds output:object:dir=api/v1alpha1
 
+.PHONY: update-reference
+update-reference: ## write anew what docs/reference has from the program
+	$(GO) test ./internal/cli -run TestTheMetricsPageIsUpToDate -update
+
 .PHONY: lab-up
 lab-up: ## start the Kubernetes control plane of the tests and leave it running
 	$(GO) run ./test/labctl up

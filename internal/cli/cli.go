@@ -84,7 +84,13 @@ func newVersion() *cobra.Command {
 }
 
 func versionLine() string {
-	v, commit := version, "unknown"
+	v, commit := build()
+	return fmt.Sprintf("aci-sync %s, commit %s, %s %s/%s", v, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+// build is the version and the commit that this program was built from.
+func build() (v, commit string) {
+	v, commit = version, "unknown"
 	if info, ok := debug.ReadBuildInfo(); ok {
 		if v == "" {
 			v = info.Main.Version
@@ -98,7 +104,7 @@ func versionLine() string {
 	if v == "" {
 		v = "(devel)"
 	}
-	return fmt.Sprintf("aci-sync %s, commit %s, %s %s/%s", v, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return v, commit
 }
 
 // twin is the environment variable that a flag can be given by.

@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/rest"
@@ -113,15 +111,14 @@ func run(ctx context.Context, c config, s settings) error {
 	}
 	s.policy.Owner = s.owner
 
-	s.apic.OnRequest = countRequests(ctrlmetrics.Registry)
-	s.apic.OnLoginFailure = countLogins(ctrlmetrics.Registry)
-	s.apic.OnFailover = countFailovers(ctrlmetrics.Registry)
+	m := newMetrics(ctrlmetrics.Registry)
+	m.count(&s.apic)
 	fabric, err := apic.New(s.members, s.username, s.apic)
 	if err != nil {
 		return err
 	}
-	tellRefusal(ctrlmetrics.Registry, fabric.Status)
 	probe := &probes{fabric: fabric.Status}
+	m.tell(ctrlmetrics.Registry, fabric.Status, func() bool { return probe.leading.Load() && holds(lease) })
 	notes, err := kube.NewNotes(cfg, mgr.GetClient())
 	if err != nil {
 		return err
@@ -174,6 +171,7 @@ func run(ctx context.Context, c config, s settings) error {
 		mgr.Add(leader(func(ctx context.Context) error {
 			probe.leading.Store(true)
 			err := lead(ctx, log, fabric, loop)
+			probe.leading.Store(false)
 			finished.Store(true)
 			return err
 		})),
@@ -194,6 +192,15 @@ func run(ctx context.Context, c config, s settings) error {
 		log.Info("stopped")
 	}
 	return err
+}
+
+// holds reports whether the lease is held, or none is needed.
+func holds(lease *kube.Lease) bool {
+	if lease == nil {
+		return true
+	}
+	_, err := lease.MayWrite()
+	return err == nil
 }
 
 // stepDown gives the lease up, after the last write. While the APIC may yet carry one out, nobody
@@ -339,60 +346,6 @@ func checkKubernetes(ctx context.Context, log *slog.Logger, cfg *rest.Config) er
 		return fmt.Errorf("the cluster at %s runs Kubernetes %s, and aci-sync needs %s or newer", cfg.Host, v, kube.MinVersion)
 	}
 	return nil
-}
-
-// countRequests counts and times APIC requests by operation and HTTP status.
-func countRequests(r prometheus.Registerer) func(op string, code int, dur time.Duration) {
-	total := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "acisync_apic_requests_total", Help: "Requests to the APIC, by operation and HTTP status; 0 is no answer.",
-	}, []string{"op", "code"})
-	took := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "acisync_apic_request_duration_seconds", Help: "How long the APIC took to answer, by operation.",
-	}, []string{"op"})
-	r.MustRegister(total, took)
-	return func(op string, code int, dur time.Duration) {
-		total.WithLabelValues(op, strconv.Itoa(code)).Inc()
-		took.WithLabelValues(op).Observe(dur.Seconds())
-	}
-}
-
-// countLogins counts logins that failed, by what for.
-func countLogins(r prometheus.Registerer) func(refused bool) {
-	failed := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "acisync_apic_login_failures_total",
-		Help: "Logins at the APIC, or sessions of a user certificate, that failed: the credentials were refused, or no usable answer came.",
-	}, []string{"reason"})
-	r.MustRegister(failed)
-	refused, unavailable := failed.WithLabelValues("refused"), failed.WithLabelValues("unavailable")
-	return func(r bool) {
-		if r {
-			refused.Inc()
-		} else {
-			unavailable.Inc()
-		}
-	}
-}
-
-// tellRefusal tells whether the APIC refuses the credentials. An alert needs it beside the counter,
-// because refused logins are rare by design.
-func tellRefusal(r prometheus.Registerer, status func() apic.Status) {
-	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "acisync_apic_credentials_refused", Help: "1 while the APIC refuses the password or certificate, as far as was tried.",
-	}, func() float64 {
-		if status().Refused {
-			return 1
-		}
-		return 0
-	}))
-}
-
-// countFailovers counts the sessions that began at another member of the APIC cluster.
-func countFailovers(r prometheus.Registerer) func() {
-	total := prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "acisync_apic_failovers_total", Help: "Sessions that began at another member of the APIC cluster than the one before.",
-	})
-	r.MustRegister(total)
-	return total.Inc
 }
 
 // framework passes on what controller-runtime and client-go have to say at a minimum level.

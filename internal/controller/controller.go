@@ -97,6 +97,7 @@ type Controller struct {
 	want        *desired.State
 	have        *observed.State
 	queue       workqueue.TypedDelayingInterface[aci.DN] // keys are domains; nil before Run
+	leadsSince  time.Time                                // when Run began; zero before and after
 	running     bool                                     // Run has read what there is; before that nothing is decided
 	silent      bool                                     // problems are returned by Plan, not told
 	watches     map[aci.L3Out]*watch
@@ -127,13 +128,14 @@ type Controller struct {
 
 // watch is an L3Out that is read and subscribed to.
 type watch struct {
-	readAt  time.Time     // of the next full read
-	missing bool          // it did not exist when it was read or heard of last
-	recheck time.Duration // between the last two looks at a missing one, or attempts to read it
-	pauseAt time.Time     // when the pause tags were read last
-	holds   bool          // something in it may bear our mark: nothing is decided before it is read
-	denied  bool          // the user may not read it, as was found last
-	among   aci.VRF       // whose other L3Outs are followed for its sake
+	readAt   time.Time     // of the next full read
+	lastRead time.Time     // when it was read whole last; zero for never
+	missing  bool          // it did not exist when it was read or heard of last
+	recheck  time.Duration // between the last two looks at a missing one, or attempts to read it
+	pauseAt  time.Time     // when the pause tags were read last
+	holds    bool          // something in it may bear our mark: nothing is decided before it is read
+	denied   bool          // the user may not read it, as was found last
+	among    aci.VRF       // whose other L3Outs are followed for its sake
 }
 
 // doubled is how long to wait for the next look.
@@ -175,6 +177,9 @@ func New(apic APIC, writer Writer, cluster Cluster, o Options) *Controller {
 		shown:     map[shown]int{},
 		records:   newRecords(),
 		faults:    newFaultWatch(),
+	}
+	if o.Metrics != nil {
+		o.Metrics.MustRegister(newGauges(c))
 	}
 	return c
 }
@@ -237,7 +242,8 @@ func (c *Controller) Synced() { c.syncing.Do(func() { close(c.synced) }) }
 func (c *Controller) Run(ctx context.Context) error {
 	queue := workqueue.NewTypedDelayingQueue[aci.DN]()
 	c.mu.Lock()
-	c.queue = queue
+	c.queue, c.leadsSince = queue, time.Now()
+	defer c.endLead()
 	if c.keeps() {
 		c.records.queue = workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[aci.ExtEPG](500*time.Millisecond, time.Minute))
@@ -269,6 +275,13 @@ func (c *Controller) Run(ctx context.Context) error {
 		return nil
 	})
 	return g.Wait()
+}
+
+// endLead ends what only who leads can tell.
+func (c *Controller) endLead() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leadsSince = time.Time{}
 }
 
 // listen folds what the APIC announces.
@@ -325,7 +338,6 @@ func (c *Controller) fold(u aci.Update) {
 		w.readAt = time.Now().Add(recheckMin)
 	}
 	if !c.have.Complete(l) {
-		c.metrics.complete(l, false)
 		c.queue.Add(c.have.Domain(l))
 	}
 }
@@ -377,7 +389,8 @@ func (c *Controller) start(ctx context.Context) error {
 		c.queue.Add(c.have.Domain(l)) // also where nothing is dirty the next read must come
 	}
 	c.progress()
-	c.log.Info("in control", "sub", len(c.watches), "subnets", c.have.Owned())
+	subnets, _ := c.have.Owned()
+	c.log.Info("in control", "sub", len(c.watches), "subnets", subnets)
 	return nil
 }
 
