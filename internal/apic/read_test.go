@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -425,9 +426,13 @@ func TestCall_ends_with_its_deadline(t *testing.T) {
 
 func TestCalls_share_the_rate(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		w.start(apicsim.Options{}, apic.Options{ReadOnce: true, Rate: 10})
+		var waited atomic.Int64
+		w.start(apicsim.Options{}, apic.Options{ReadOnce: true, Rate: 10, OnWait: func(d time.Duration) { waited.Add(int64(d)) }})
 		w.read()
 		time.Sleep(time.Minute)
+		if d := waited.Load(); d != 0 {
+			t.Errorf("at first requests waited %v", time.Duration(d))
+		}
 		start := time.Now()
 		done := make(chan error)
 		for range 120 {
@@ -443,6 +448,10 @@ func TestCalls_share_the_rate(t *testing.T) {
 		}
 		if d := time.Since(start).Round(time.Second); d != 10*time.Second {
 			t.Errorf("120 requests at 10/s with a burst of 20 took %v", d)
+		}
+		// The 21st waits 0.1 s, the 120th 10 s.
+		if d := time.Duration(waited.Load()).Round(time.Second); d != 505*time.Second {
+			t.Errorf("together they waited %v", d)
 		}
 	})
 }
