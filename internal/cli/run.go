@@ -50,7 +50,7 @@ func newRun(stderr io.Writer) *cobra.Command {
 			}
 			s, err := c.check(stderr)
 			if err == nil {
-				err = c.checkRun()
+				err = c.checkRun(&s)
 			}
 			if err != nil {
 				return err
@@ -136,7 +136,7 @@ func run(ctx context.Context, c config, s settings) error {
 		writer, cluster = nil, silent{}
 	}
 	loop := controller.New(fabric, writer, cluster, controller.Options{
-		Desired: s.desired, Policy: s.policy, Records: recorder != "", ResyncInterval: c.resyncInterval,
+		Desired: s.desired, Policy: s.policy, Records: recorder != "", ResyncInterval: c.resyncInterval, Capacity: s.capacity,
 		Logger: log, Metrics: ctrlmetrics.Registry,
 	})
 	if lease != nil {

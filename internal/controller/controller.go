@@ -39,6 +39,8 @@ type APIC interface {
 	ReadRelations(ctx context.Context) (aci.Update, error)
 	// ReadFaults subscribes to the faults of leafs and reads them.
 	ReadFaults(ctx context.Context) (aci.Update, error)
+	// CountEPGs counts the external EPGs of the fabric, as far as the user may read it.
+	CountEPGs(ctx context.Context) (int, error)
 	// Login returns what the APIC said of itself and of the user at the newest login; false before
 	// the first.
 	Login() (aci.Login, bool)
@@ -74,6 +76,7 @@ type Options struct {
 	Policy         plan.Policy
 	Records        bool          // the cluster keeps records
 	ResyncInterval time.Duration // between full reads of an L3Out, jittered by a tenth; 0 means 10 minutes
+	Capacity       Capacity      // of which it is told when it is nearly used up; zero for never
 	Workers        int           // VRFs worked on at a time; 0 means 4
 	Logger         *slog.Logger
 	Metrics        prometheus.Registerer // nil for none
@@ -124,6 +127,7 @@ type Controller struct {
 	unrelated   bool      // the relations of L3Outs to VRFs cannot be read, and that was said
 	blind       bool      // marked objects may not be looked for
 	faults      faultWatch
+	capacity    capacityWatch
 }
 
 // watch is an L3Out that is read and subscribed to.
@@ -177,6 +181,7 @@ func New(apic APIC, writer Writer, cluster Cluster, o Options) *Controller {
 		shown:     map[shown]int{},
 		records:   newRecords(),
 		faults:    newFaultWatch(),
+		capacity:  newCapacityWatch(),
 	}
 	if o.Metrics != nil {
 		o.Metrics.MustRegister(newGauges(c))
@@ -260,6 +265,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		}
 		var workers errgroup.Group
 		workers.Go(func() error { c.followFaults(ctx); return nil })
+		workers.Go(func() error { c.followCapacity(ctx); return nil })
 		for range c.opts.Workers {
 			workers.Go(func() error { c.work(ctx); return nil })
 		}
@@ -318,6 +324,7 @@ func (c *Controller) fold(u aci.Update) {
 	key, existed := c.have.Domain(l), c.have.Exists(l)
 	places := c.have.Fold(u)
 	c.noteFaults()
+	c.outgrows()
 	c.mark(places)
 	if now := c.have.Domain(l); now != key {
 		c.rehome(l, key, now)

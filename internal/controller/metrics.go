@@ -75,7 +75,7 @@ func (m *metrics) change(ch plan.Change) {
 type gauges struct {
 	of *Controller
 
-	problems, complete, lastRead, ownedSubnets, ownedEPGs, orphans, pending *prometheus.Desc
+	problems, complete, lastRead, ownedSubnets, ownedEPGs, orphans, pending, used, limit *prometheus.Desc
 }
 
 func newGauges(c *Controller) *gauges {
@@ -93,13 +93,16 @@ func newGauges(c *Controller) *gauges {
 		orphans:      desc("acisync_orphans_held", "Deletions that wait for a person, because nothing explains them and they are many."),
 		pending: desc("acisync_oldest_pending_seconds",
 			"How long the oldest change waits to be on the APIC; 0 when none does. What waits for a person is not counted: see acisync_problems."),
+		used: desc("acisync_capacity_used",
+			"How much there is of what is limited, whoever made it, as far as the user may read it; absent while that is not known.", "kind", "scope"),
+		limit: desc("acisync_capacity_limit", "How much of it there may be, as --capacity says.", "kind", "scope"),
 	}
 }
 
 // Describe sends what there can be.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		g.problems, g.complete, g.lastRead, g.ownedSubnets, g.ownedEPGs, g.orphans, g.pending,
+		g.problems, g.complete, g.lastRead, g.ownedSubnets, g.ownedEPGs, g.orphans, g.pending, g.used, g.limit,
 	} {
 		ch <- d
 	}
@@ -148,6 +151,10 @@ func (g *gauges) read() []prometheus.Metric {
 	}
 	tell(g.orphans, float64(held))
 	tell(g.pending, c.oldestPending(time.Now()).Seconds())
+	for r, n := range c.usage() {
+		tell(g.used, float64(n), r.kind, r.scope)
+		tell(g.limit, float64(*c.opts.Capacity.of(r.kind)), r.kind, r.scope)
+	}
 	return out
 }
 

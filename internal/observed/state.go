@@ -330,6 +330,21 @@ func (s *State) Owned() (subnets, epgs int) {
 	return subnets, epgs
 }
 
+// Count counts the external EPGs and the subnets of l, whoever made them.
+func (s *State) Count(l aci.L3Out) (epgs, subnets int) {
+	o := s.l3outs[l]
+	if o == nil {
+		return 0, 0
+	}
+	for _, g := range o.epgs {
+		if g.exists {
+			epgs++
+			subnets += len(g.subnets)
+		}
+	}
+	return epgs, subnets
+}
+
 // Marked reports whether anything at or below l bears our mark, or is expected to.
 func (s *State) Marked(l aci.L3Out) bool {
 	o := s.l3outs[l]
