@@ -122,3 +122,4 @@ fix-check:
 tidy-check:
 	@$(GO) mod tidy -diff || { echo "go.mod or go.sum is not tidy, run go mod tidy"; exit 1; }
 	@cd tools && $(GO) mod tidy -diff || { echo "tools/go.mod or tools/go.sum is not tidy"; exit 1; }
+	@cd tools/promtool && $(GO) mod tidy -diff || { echo "tools/promtool/go.mod or go.sum is not tidy"; exit 1; }

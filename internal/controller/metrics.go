@@ -75,7 +75,7 @@ func (m *metrics) change(ch plan.Change) {
 type gauges struct {
 	of *Controller
 
-	problems, complete, lastRead, ownedSubnets, ownedEPGs, orphans, pending, used, limit *prometheus.Desc
+	problems, complete, lastRead, ownedSubnets, ownedEPGs, orphans, refused, pending, resync, used, limit *prometheus.Desc
 }
 
 func newGauges(c *Controller) *gauges {
@@ -87,10 +87,13 @@ func newGauges(c *Controller) *gauges {
 		problems: desc("acisync_problems", "Workloads with a problem that a person must see to, by reason.", "reason"),
 		complete: desc("acisync_observed_complete",
 			"1 when the L3Out was read whole and no event was lost since. What the user may not read and no workload needs is left out.", "l3out"),
-		lastRead:     desc("acisync_last_full_read_timestamp_seconds", "When the L3Out was last read whole; absent before.", "l3out"),
+		lastRead:     desc("acisync_last_full_read_timestamp_seconds", "When the L3Out was last read whole; absent before, and while the user may not read it.", "l3out"),
 		ownedSubnets: desc("acisync_owned_subnets", "Subnets that bear the mark of this cluster."),
 		ownedEPGs:    desc("acisync_owned_epgs", "External EPGs that bear the mark of this cluster."),
 		orphans:      desc("acisync_orphans_held", "Deletions that wait for a person, because nothing explains them and they are many."),
+		refused: desc("acisync_writes_refused",
+			"Objects that the APIC refuses to create, change or delete because of what is asked; each is tried again, ever more rarely."),
+		resync: desc("acisync_resync_interval_seconds", "How often each L3Out is read again, as --resync-interval says."),
 		pending: desc("acisync_oldest_pending_seconds",
 			"How long the oldest change waits to be on the APIC; 0 when none does. What waits for a person is not counted: see acisync_problems."),
 		used: desc("acisync_capacity_used",
@@ -102,7 +105,7 @@ func newGauges(c *Controller) *gauges {
 // Describe sends what there can be.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		g.problems, g.complete, g.lastRead, g.ownedSubnets, g.ownedEPGs, g.orphans, g.pending, g.used, g.limit,
+		g.problems, g.complete, g.lastRead, g.ownedSubnets, g.ownedEPGs, g.orphans, g.refused, g.resync, g.pending, g.used, g.limit,
 	} {
 		ch <- d
 	}
@@ -130,7 +133,7 @@ func (g *gauges) read() []prometheus.Metric {
 		tell(g.problems, float64(n), reason)
 	}
 	for l, w := range c.watches {
-		if !w.lastRead.IsZero() {
+		if !w.lastRead.IsZero() && !w.denied {
 			tell(g.lastRead, float64(w.lastRead.Unix()), l.String())
 		}
 		if c.overlooked(l) {
@@ -150,6 +153,8 @@ func (g *gauges) read() []prometheus.Metric {
 		held += len(waiting)
 	}
 	tell(g.orphans, float64(held))
+	tell(g.refused, float64(len(c.refused)))
+	tell(g.resync, c.opts.ResyncInterval.Seconds())
 	tell(g.pending, c.oldestPending(time.Now()).Seconds())
 	for r, n := range c.usage() {
 		tell(g.used, float64(n), r.kind, r.scope)

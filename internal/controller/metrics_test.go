@@ -131,10 +131,22 @@ func TestGaugesAreToldByWhoeverLeads(t *testing.T) {
 		want("acisync_problems", "L3OutMissing", 1)
 		want("acisync_oldest_pending_seconds", "", 0)
 
+		// What the APIC refuses for what it says counts until it takes it.
+		w.postFault(-1, apicsim.Fault{Status: 400, Code: "120", Text: "no"})
+		w.pods("web", "10.0.0.4")
+		w.sleep(time.Minute)
+		want("acisync_writes_refused", "", 1)
+		want("acisync_oldest_pending_seconds", "", 0)
+		w.sim.ClearFaults()
+		w.sleep(10 * time.Minute)
+		want("acisync_writes_refused", "", 0)
+		want("acisync_resync_interval_seconds", "", 600)
+
 		everything := []string{
 			"acisync_convergence_seconds", "acisync_drift_reverted_total", "acisync_last_full_read_timestamp_seconds",
 			"acisync_observed_complete", "acisync_oldest_pending_seconds", "acisync_orphans_held", "acisync_owned_epgs",
-			"acisync_owned_subnets", "acisync_plan_changes_total", "acisync_problems",
+			"acisync_owned_subnets", "acisync_plan_changes_total", "acisync_problems", "acisync_resync_interval_seconds",
+			"acisync_writes_refused",
 		}
 		if d := gocmp.Diff(everything, told(t, r)); d != "" {
 			t.Errorf("while it leads (-want +got)\n%s", d)
