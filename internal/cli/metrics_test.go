@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -161,11 +162,11 @@ func values(t *testing.T, r prometheus.Gatherer) map[string]float64 {
 	got := map[string]float64{}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			name := strings.TrimPrefix(f.GetName(), "acisync_")
+			name := []string{strings.TrimPrefix(f.GetName(), "acisync_")}
 			for _, l := range m.GetLabel() {
-				name += " " + l.GetValue()
+				name = append(name, l.GetValue())
 			}
-			got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			got[strings.Join(name, " ")] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
 		}
 	}
 	return got
@@ -218,14 +219,12 @@ func TestMetrics_of_the_way_to_the_APIC(t *testing.T) {
 	o.OnLoginFailure(false)
 	o.OnLoginFailure(false)
 	o.OnFailover()
-	for name, v := range map[string]float64{
+	maps.Copy(want, map[string]float64{
 		"apic_requests_total 200 post": 1, "apic_requests_total 503 read": 1, "apic_requests_total 429 read": 1,
 		"apic_request_duration_seconds post": 1, "apic_request_duration_seconds read": 2, "apic_throttled_total": 2,
 		"apic_wait_seconds_total": 1.5, "apic_failovers_total": 1,
 		"apic_login_failures_total refused": 1, "apic_login_failures_total unavailable": 2,
-	} {
-		want[name] = v
-	}
+	})
 	check("after requests", want)
 
 	leads = false

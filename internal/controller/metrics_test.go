@@ -171,16 +171,16 @@ func TestMetricsOfDrift(t *testing.T) {
 	r := prometheus.NewRegistry()
 	bubble(t, options{metrics: r}, func(w *world) {
 		reverted := func() string {
-			out := ""
+			var out []string
 			for _, a := range []string{"existence", "mark", "name", "scope"} {
-				out += fmt.Sprintf("%s:%v ", a, measured(t, r, "acisync_drift_reverted_total", `"`+a+`"`))
+				out = append(out, fmt.Sprintf("%s:%v", a, measured(t, r, "acisync_drift_reverted_total", `"`+a+`"`)))
 			}
-			return out
+			return strings.Join(out, " ")
 		}
 		check := func(want string) {
 			t.Helper()
 			w.sleep(time.Minute)
-			if got := reverted(); got != want+" " {
+			if got := reverted(); got != want {
 				t.Errorf("%s at %s, want %s", got, clock(), want)
 			}
 		}
