@@ -3,7 +3,7 @@
 GO      ?= go
 MODULE  := github.com/haystacknetworks/aci-sync
 TOOL    := $(GO) tool -modfile=tools/go.mod
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)$(if $(shell git status --porcelain 2>/dev/null),-dirty)
 
 # Passed on to go test, such as TESTFLAGS='-run TestStories -v' or PKGS=./internal/plan.
 TESTFLAGS ?=
@@ -26,11 +26,19 @@ MAKEFLAGS += --no-builtin-rules
 help: ## print this
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	  /^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: build
 build: ## make bin/aci-sync and bin/apic-sim
-	$(GO) build -trimpath -ldflags '-X $(MODULE)/internal/cli.version=$(VERSION)' -o bin/ ./cmd/...
+	$(GO) build -trimpath -ldflags '-X $(MODULE)/internal/cli.commit=$(COMMIT)' -o bin/ ./cmd/...
+
+.PHONY: image
+image: ## make the container image, as dist/image.tar, without Docker
+	$(GO) -C tools/release run . image -o dist/image.tar
+
+.PHONY: release
+release: ## make all of a version in dist/: archives, image, chart, SBOMs; SNAPSHOT=1 for one that is none yet
+	$(GO) -C tools/release run . dist -o dist $(if $(SNAPSHOT),-snapshot)
 
 .PHONY: demo
 demo: ## show it at work: a real control plane, a simulated APIC; KEEP=1 leaves both running
@@ -50,7 +58,12 @@ test: ## run everything: units, goldens, fuzz seeds, stories on the lab, under t
 	fi; \
 	set -x; \
 	$(GO) run ./test/labctl run -- $(GO) test $$race -timeout 20m $(TESTFLAGS) $(PKGS) || exit 1; \
+	if [ "$(PKGS)" = ./... ]; then $(GO) -C tools/release test -count=1 . || exit 1; fi; \
 	if [ -n "$$race" ] && [ "$(PKGS)" = ./... ]; then $(GO) test -run '$(HISTORIES)' ./test/history; fi # ten times as many without it
+
+.PHONY: e2e-chart
+e2e-chart: ## from the chart to a synced Deployment on a control plane of its own, and back; part of test
+	$(GO) test ./test/docs -run TestInstall -v -count=1
 
 .PHONY: check
 check: fmt-check fix-check tidy-check verify-crds lint test ## what a change must pass before review: format, lint, tidiness, tests
@@ -66,6 +79,7 @@ bench: ## measure what a change costs beside 100 to 20,000 subnets; takes some m
 .PHONY: lint
 lint: ## run the linters of .golangci.yml
 	$(TOOL) golangci-lint run ./...
+	cd tools/release && $(GO) vet ./...
 
 .PHONY: fmt
 fmt: ## format the code and apply go fix
@@ -79,6 +93,10 @@ update-crds: ## generate the CustomResourceDefinition and deepcopy methods from 
 .PHONY: update-reference
 update-reference: ## write anew what docs/reference has from the program
 	$(GO) test ./internal/cli -run TestTheMetricsPageIsUpToDate -update
+
+.PHONY: update-chart
+update-chart: ## render the chart's goldens, install.yaml and README anew; then read the diff
+	$(GO) test ./charts -update
 
 .PHONY: lab-up
 lab-up: ## start the Kubernetes control plane of the tests and leave it running
@@ -94,7 +112,7 @@ unverified: ## list what is assumed of a real APIC but not confirmed by any publ
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin dist
 
 # Parts of check, each with its cure in the message. Not in the help: make check names them.
 
@@ -121,5 +139,6 @@ fix-check:
 .PHONY: tidy-check
 tidy-check:
 	@$(GO) mod tidy -diff || { echo "go.mod or go.sum is not tidy, run go mod tidy"; exit 1; }
-	@cd tools && $(GO) mod tidy -diff || { echo "tools/go.mod or tools/go.sum is not tidy"; exit 1; }
-	@cd tools/promtool && $(GO) mod tidy -diff || { echo "tools/promtool/go.mod or go.sum is not tidy"; exit 1; }
+	@for dir in tools tools/helm tools/promtool tools/release tools/sbom; do \
+	  (cd $$dir && $(GO) mod tidy -diff) || { echo "$$dir/go.mod or $$dir/go.sum is not tidy"; exit 1; }; \
+	done

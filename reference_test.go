@@ -20,7 +20,7 @@ import (
 //	`plan/name`                   a golden of another package
 //	`story/name`                  a story
 //	`controller/TestName`         a test
-//	`firstday/TestName`           a test of test/firstday; of test/history and test/stories, by history/ and stories/
+//	`docs/TestName`           a test of test/docs; of test/history and test/stories, by history/ and stories/
 //	`controller/TestName/a case`  a case of its table, or a subtest, by its name
 //	not yet                       nothing: the row is promised and not built
 const (
@@ -79,7 +79,7 @@ func source(name string) (file, test string) {
 		return "internal/desired/testdata/" + name + ".txtar", ""
 	case pkg == "story":
 		return "test/stories/testdata/" + rest + ".txtar", ""
-	case pkg == "firstday", pkg == "history", pkg == "stories":
+	case pkg == "docs", pkg == "history", pkg == "stories":
 		return "test/" + pkg, rest
 	case strings.HasPrefix(rest, "Test"), strings.HasPrefix(rest, "Fuzz"):
 		return "internal/" + pkg, rest
@@ -203,7 +203,7 @@ func TestReferenceRows(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"x": "internal/desired/testdata/x.txtar ", "plan/y": "internal/plan/testdata/y.txtar ",
-		"story/z": "test/stories/testdata/z.txtar ", "firstday/TestA": "test/firstday TestA", "aci/TestA/b c": "internal/aci TestA/b c",
+		"story/z": "test/stories/testdata/z.txtar ", "docs/TestA": "test/docs TestA", "aci/TestA/b c": "internal/aci TestA/b c",
 	} {
 		file, test := source(name)
 		if got := file + " " + test; got != want {

@@ -7,6 +7,8 @@ import (
 	"os/signal"
 	"syscall"
 
+	_ "golang.org/x/crypto/x509roots/fallback" // Mozilla's roots where there are none, as in the image
+
 	"github.com/haystacknetworks/aci-sync/internal/cli"
 )
 

@@ -208,7 +208,7 @@ func (s *Sim) Lookup(dn string) (map[string]string, bool) {
 
 // Dump lists the objects at and below dn ("uni" for all policy), sorted by DN, one a line:
 // DN, class, and of its properties those that somebody set to something else than the
-// default, with tDn and state of relations. It holds nothing that differs between runs, and
+// default, with tDn and state of relations, and extMngdBy. It holds nothing that differs between runs, and
 // so no faults; and nothing about users.
 func (s *Sim) Dump(dn string) string {
 	s.mu.Lock()
@@ -233,7 +233,8 @@ func (s *Sim) Dump(dn string) string {
 		b.WriteString(k.dn + " " + k.class.name)
 		for i, p := range k.class.props {
 			v := k.attrs[i]
-			if (p.access == config && v != p.def) || ((p.name == "tDn" || p.name == "state") && p.access == readOnly && v != p.def) {
+			shown := p.access == config || p.access == readOnly && (p.name == "tDn" || p.name == "state" || p.name == "extMngdBy")
+			if shown && v != p.def {
 				b.WriteString(" " + p.name + "=" + strconv.Quote(v))
 			}
 		}

@@ -170,11 +170,15 @@ func (s session) do(ctx context.Context, c config, requests []controller.Request
 		return err
 	}
 	leader, err := lease.Leader(ctx)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case leader != "":
-		return s.handOver(ctx, leader, requests, stderr)
+	}
+	if leader != "" {
+		requests, err = s.handOver(ctx, lease, leader, requests, stderr)
+		if err != nil || len(requests) == 0 {
+			return err
+		}
+		fmt.Fprintf(stderr, "%s does not lead any more\n", leader)
 	}
 	s.settings.apic.Gate = lease.MayWrite
 	settled := false
@@ -186,44 +190,68 @@ func (s session) do(ctx context.Context, c config, requests []controller.Request
 	return err
 }
 
-// handOver tells the leader what was approved, and waits for its answers.
-func (s session) handOver(ctx context.Context, leader string, requests []controller.Request, stderr io.Writer) error {
+// handOver tells the leader what was approved, and waits for its answers. When nobody leads any more it returns
+// what is still to be done.
+func (s session) handOver(
+	ctx context.Context, lease *kube.Lease, leader string, requests []controller.Request, stderr io.Writer,
+) (left []controller.Request, err error) {
 	if s.recorder == "" {
-		return fmt.Errorf("%s leads, and without ExternalEPG objects it cannot be told; stop it, or install them with: %s", leader, installCRD)
+		return nil, fmt.Errorf("%s leads, and without ExternalEPG objects it cannot be told; stop it, or install them with: %s", leader, installCRD)
 	}
 	scheme, err := kube.Scheme()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	c, err := client.New(s.cfg, client.Options{Scheme: scheme})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	records := kube.NewRecords(c, s.recorder)
 	fmt.Fprintf(stderr, "%s leads and is told\n", leader)
 	var errs []error
-	for _, r := range requests {
+	for i, r := range requests {
 		approval := r.Plan.Approve(r.Objects)
 		if err := records.Approve(ctx, r.EPG, approval); err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		answer, err := awaitAnswer(ctx, records, r.EPG, approval)
+		answer, err := awaitAnswer(ctx, lease, records, r.EPG, approval)
+		if errors.Is(err, errNoLeader) {
+			// Nobody is to find it later.
+			if err := records.Answer(ctx, r.EPG, approval+": nobody leads"); err != nil {
+				errs = append(errs, err)
+			}
+			return requests[i:], errors.Join(errs...)
+		}
 		if err == nil && answer != controller.AnswerDone && answer != kube.AnswerGone {
 			err = fmt.Errorf("%s: %s", r.EPG, answer)
 		}
 		errs = append(errs, err)
 	}
-	return errors.Join(errs...)
+	return nil, errors.Join(errs...)
 }
 
-func awaitAnswer(ctx context.Context, records *kube.Records, e aci.ExtEPG, approval string) (string, error) {
-	for {
+// errNoLeader ends the wait for a leader's answer: it was killed, say, and its lease has run out.
+var errNoLeader = errors.New("nobody leads any more")
+
+// How often awaitAnswer looks for an answer, and after how many looks for the leader.
+const (
+	answerEvery = 200 * time.Millisecond
+	leaderEvery = 10
+)
+
+func awaitAnswer(ctx context.Context, lease *kube.Lease, records *kube.Records, e aci.ExtEPG, approval string) (string, error) {
+	for looks := 1; ; looks++ {
 		answer, err := records.Answered(ctx, e, approval)
 		if err != nil || answer != "" {
 			return answer, err
 		}
-		t := time.NewTimer(200 * time.Millisecond)
+		if looks%leaderEvery == 0 {
+			if leader, err := lease.Leader(ctx); err == nil && leader == "" {
+				return "", errNoLeader
+			}
+		}
+		t := time.NewTimer(answerEvery)
 		select {
 		case <-ctx.Done():
 			t.Stop()

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
-	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -15,9 +13,6 @@ import (
 
 	"github.com/haystacknetworks/aci-sync/charts"
 )
-
-// version is set by the linker for releases; otherwise the build's own information is used.
-var version string
 
 // Exit codes.
 const (
@@ -69,42 +64,6 @@ func newCRDs() *cobra.Command {
 			return err
 		},
 	}
-}
-
-func newVersion() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version, the commit and the Go that built it",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), versionLine())
-			return err
-		},
-	}
-}
-
-func versionLine() string {
-	v, commit := build()
-	return fmt.Sprintf("aci-sync %s, commit %s, %s %s/%s", v, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-}
-
-// build is the version and the commit that this program was built from.
-func build() (v, commit string) {
-	v, commit = version, "unknown"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		if v == "" {
-			v = info.Main.Version
-		}
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				commit = s.Value
-			}
-		}
-	}
-	if v == "" {
-		v = "(devel)"
-	}
-	return v, commit
 }
 
 // twin is the environment variable that a flag can be given by.

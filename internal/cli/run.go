@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -79,16 +80,32 @@ const environmentHelp = `The APIC is reached as the environment says:
 
 Every flag has an environment twin, named behind it; a flag beats its twin, and an empty twin is none.`
 
-// run puts the parts together and runs them.
+// run puts the parts together and runs them. Whoever is told to end while they are put together ends in good order.
 func run(ctx context.Context, c config, s settings) error {
-	log, theirs := slog.New(s.log), frameworkLog(s)
+	log := slog.New(s.log)
+	start, err := assemble(ctx, log, c, s)
+	if err == nil {
+		err = start(ctx)
+	} else if ctx.Err() != nil {
+		err = nil
+	}
+	if err == nil {
+		log.Info("stopped")
+	}
+	return err
+}
+
+// assemble puts the parts together, and returns what runs them.
+func assemble(ctx context.Context, log *slog.Logger, c config, s settings) (start func(context.Context) error, err error) {
+	theirs := frameworkLog(s)
 	cfg, err := kubeConfig(c.kubeconfig, c.context)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := checkKubernetes(ctx, log, cfg); err != nil {
-		return err
+		return nil, err
 	}
+	asked := cfg // the same, whatever is made of it below
 	if c.dryRun {
 		log.Info("dry run: nothing is written, neither to the APIC nor to Kubernetes")
 		cfg, s.apic.Gate, c.leaderElect = kube.ReadOnly(cfg), apic.ReadOnly, false
@@ -96,17 +113,17 @@ func run(ctx context.Context, c config, s settings) error {
 	var lease *kube.Lease
 	if c.leaderElect {
 		if lease, err = kube.NewLease(cfg, c.leaderNamespace); err != nil {
-			return err
+			return nil, err
 		}
 		s.apic.Gate = lease.MayWrite
 	}
 	mgr, err := newManager(cfg, c, lease, theirs)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if s.owner == "" {
 		if s.owner, err = kube.ClusterID(ctx, mgr.GetAPIReader()); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	s.policy.Owner = s.owner
@@ -115,17 +132,24 @@ func run(ctx context.Context, c config, s settings) error {
 	m.count(&s.apic)
 	fabric, err := apic.New(s.members, s.username, s.apic)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	probe := &probes{fabric: fabric.Status}
 	m.tell(ctrlmetrics.Registry, fabric.Status, func() bool { return probe.leading.Load() && holds(lease) })
 	notes, err := kube.NewNotes(cfg, mgr.GetClient())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	recorder, err := recorderFor(ctx, log, mgr.GetAPIReader(), s.owner, inCluster(cfg))
 	if err != nil {
-		return err
+		return nil, err
+	}
+	needs := kube.Needs{ClusterID: c.clusterID == "", Records: recorder != "", DryRun: c.dryRun}
+	if c.leaderElect {
+		needs.LeaseNamespace = c.leaderNamespace
+	}
+	if err := checkRights(ctx, log, asked, kube.Rights(needs)); err != nil {
+		return nil, err
 	}
 	var writer controller.Writer = fabric
 	var cluster controller.Cluster = struct {
@@ -141,16 +165,16 @@ func run(ctx context.Context, c config, s settings) error {
 	})
 	if lease != nil {
 		if err := mgr.Add(leader(lease.Run)); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	server, err := probe.server(ctx, c.probeAddress)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if server != nil {
 		if err := mgr.Add(server); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	var finished atomic.Bool
@@ -176,22 +200,21 @@ func run(ctx context.Context, c config, s settings) error {
 			return err
 		})),
 	); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error {
+		log.Info("starting", "version", versionLine(), "cluster", s.owner, "apic", s.members[0].Host)
+		err := mgr.Start(ctx)
+		if lease != nil {
+			if why := lease.Lost(); err != nil && why != nil && !errors.Is(err, why) {
+				err = fmt.Errorf("%w: %w", err, why)
+			}
+			if finished.Load() {
+				stepDown(ctx, log, lease, fabric.Settled())
+			}
+		}
 		return err
-	}
-	log.Info("starting", "version", versionLine(), "cluster", s.owner, "apic", s.members[0].Host)
-	err = mgr.Start(ctx)
-	if lease != nil {
-		if why := lease.Lost(); err != nil && why != nil && !errors.Is(err, why) {
-			err = fmt.Errorf("%w: %w", err, why)
-		}
-		if finished.Load() {
-			stepDown(ctx, log, lease, fabric.Settled())
-		}
-	}
-	if err == nil {
-		log.Info("stopped")
-	}
-	return err
+	}, nil
 }
 
 // holds reports whether the lease is held, or none is needed.
@@ -346,6 +369,28 @@ func checkKubernetes(ctx context.Context, log *slog.Logger, cfg *rest.Config) er
 		return fmt.Errorf("the cluster at %s runs Kubernetes %s, and aci-sync needs %s or newer", cfg.Host, v, kube.MinVersion)
 	}
 	return nil
+}
+
+// checkRights names what the API server does not let aci-sync do, which otherwise showed one by one, and as
+// lists that never come. Without what is needed it does not start.
+func checkRights(ctx context.Context, log *slog.Logger, cfg *rest.Config, rights []kube.Right) error {
+	missing, err := kube.Missing(ctx, cfg, rights)
+	if err != nil {
+		log.Warn("it is not known whether all rights in the cluster are there", "err", err)
+		return nil
+	}
+	var needed []string
+	for _, r := range missing {
+		if r.Optional {
+			log.Warn("without a right in the cluster nobody is told by Events", "reason", "may not "+r.String())
+		} else {
+			needed = append(needed, r.String())
+		}
+	}
+	if len(needed) == 0 {
+		return nil
+	}
+	return fmt.Errorf("the cluster at %s does not let it: %s; grant it what the ClusterRole and the Role of the Helm chart do", cfg.Host, strings.Join(needed, "; "))
 }
 
 // framework passes on what controller-runtime and client-go have to say at a minimum level.

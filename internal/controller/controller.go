@@ -95,6 +95,7 @@ type Controller struct {
 	syncing  sync.Once
 	relating chan struct{} // holds a token while the relations of L3Outs to VRFs are read
 	rights   chan struct{} // holds one token when the user may have got more rights
+	seek     chan struct{} // holds one token when orphans turned up
 
 	mu          sync.Mutex // guards the fields below, and what changes of opts.Policy
 	want        *desired.State
@@ -116,6 +117,7 @@ type Controller struct {
 	orphans     map[aci.Place]struct{}              // found so far: deletions that nothing explains, waiting or not
 	unsettled   time.Time                           // until then more may be told of what a list misses, or the APIC has again
 	unsettledAt time.Time                           // when that wait began
+	seeking     bool                                // marked objects are to be looked for fabric-wide before orphans are counted
 	would       map[aci.Place]string                // in a dry run: the change that would be made, as it was told
 	kept        map[aci.ExtEPG]string               // EPGs that stay although nobody names them -> why
 	problems    map[origin][]desired.Problem
@@ -161,6 +163,7 @@ func New(apic APIC, writer Writer, cluster Cluster, o Options) *Controller {
 		apic: apic, writer: writer, cluster: cluster, opts: o, log: o.Logger, metrics: newMetrics(o.Metrics),
 		relating:  make(chan struct{}, 1),
 		rights:    make(chan struct{}, 1),
+		seek:      make(chan struct{}, 1),
 		synced:    make(chan struct{}),
 		want:      desired.NewState(o.Desired),
 		have:      observed.NewState(o.Policy.Owner),
@@ -552,10 +555,10 @@ func (c *Controller) follow(l aci.L3Out) {
 	}
 }
 
-// resync looks for marked objects fabric-wide once per interval, and when the user's rights
-// changed; the L3Outs themselves are read again by their workers.
+// resync looks for marked objects fabric-wide once per interval, when the user's rights changed, and when orphans
+// turned up: until that succeeds they are not counted. The L3Outs themselves are read again by their workers.
 func (c *Controller) resync(ctx context.Context) {
-	for {
+	for pause := time.Second; ; {
 		t := time.NewTimer(c.jitter())
 		select {
 		case <-ctx.Done():
@@ -563,11 +566,20 @@ func (c *Controller) resync(ctx context.Context) {
 			return
 		case <-c.rights:
 			t.Stop()
+		case <-c.seek:
+			t.Stop()
 		case <-t.C:
 		}
-		if _, err := c.findMarks(ctx); err != nil && ctx.Err() == nil {
+		_, err := c.findMarks(ctx)
+		if err != nil && ctx.Err() == nil {
 			c.log.Warn("cannot look for marked objects, will try again", "err", err)
 		}
+		if c.sought(err == nil) && sleep(ctx, pause) {
+			pause = min(2*pause, time.Minute)
+			c.seekMarks()
+			continue
+		}
+		pause = time.Second
 		if err := c.relate(ctx, true); err != nil && ctx.Err() == nil {
 			c.log.Warn("cannot look for L3Outs of the VRFs, will try again", "err", err)
 		}

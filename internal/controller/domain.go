@@ -203,12 +203,14 @@ func (c *Controller) rehome(l aci.L3Out, from, to aci.DN) {
 		}
 		c.mark([]aci.Place{{ExtEPG: e}})
 	}
-	if c.watches[l] == nil {
+	w := c.watches[l]
+	if w == nil {
 		return
 	}
 	if c.running {
 		c.queue.Add(to)
 	}
+	w.among = aci.VRF{} // the others of a VRF are let go of when it leaves
 	if c.needed(l) {
 		c.watch(l)
 	}

@@ -16,7 +16,7 @@ import (
 func (c *Controller) diff(key aci.DN, places []aci.Place) plan.Plan {
 	c.heed()
 	policy := c.opts.Policy
-	policy.Guard.Unsettled = time.Now().Before(c.unsettled) || c.readsOn()
+	policy.Guard.Unsettled = time.Now().Before(c.unsettled) || c.seeking || c.readsOn()
 	p := plan.Diff(c.want, c.have, policy, key, places)
 	if c.news(p.Orphaned) && !policy.Guard.Unsettled {
 		policy.Guard.Unsettled = true

@@ -57,7 +57,31 @@ func (c *Controller) news(orphaned []aci.Place) bool {
 	if found {
 		c.settlesLater()
 	}
+	if found && !c.silent { // an APIC that was rolled back may have more where nobody looks any more
+		c.seeking = true
+		c.seekMarks()
+	}
 	return found
+}
+
+// seekMarks has marked objects looked for fabric-wide now.
+func (c *Controller) seekMarks() {
+	select {
+	case c.seek <- struct{}{}:
+	default:
+	}
+}
+
+// sought notes that marked objects were looked for, unless orphans turned up meanwhile, and reports whether that must
+// be done again although nobody asked.
+func (c *Controller) sought(done bool) (again bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.seeking || len(c.seek) > 0 {
+		return false
+	}
+	c.seeking = !done
+	return c.seeking
 }
 
 // hold keeps account of the deletions that wait at places, for a person or until all is told, and tells

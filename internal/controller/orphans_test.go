@@ -470,6 +470,23 @@ func TestARollBackThatIsFoundDomainByDomain(t *testing.T) {
 	})
 }
 
+// An L3Out that is not in use any more is not followed. What a roll-back brings back there is looked for as soon as
+// anything turns up that nothing explains, and nothing is counted before.
+func TestARollBackWhereNobodyLooksAnyMore(t *testing.T) {
+	r := prometheus.NewRegistry()
+	bubble(t, options{policy: guarding, metrics: r}, func(w *world) {
+		w.deploy("web", "a/web", "10.9.0.1")
+		w.sleep(time.Minute)
+		many := addrs(30)
+		w.fault(apicsim.Fault{Match: "GET /api/class/tagAnnotation", Times: 3, Status: 503})
+		w.ours("c/old", many[15:]...)
+		w.ours("a/old", many[:15]...)
+		w.sleep(2 * time.Minute)
+		w.want(held("a/old", many[:15]...), "a/web*: 10.9.0.1*", held("c/old", many[15:]...))
+		w.holds(r, 32)
+	})
+}
+
 // What is held, and gone while its domain cannot be looked at, is held no more.
 func TestWhatIsHeldAndGoneWhileItsDomainIsShut(t *testing.T) {
 	r := prometheus.NewRegistry()

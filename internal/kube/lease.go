@@ -33,6 +33,9 @@ const (
 	renewTimeout = 4 * time.Second
 )
 
+// leaseName is what the Lease is called.
+const leaseName = "aci-sync"
+
 // Lease is the lock by which one of several replicas leads, and the right to write that goes
 // with it.
 //
@@ -66,7 +69,7 @@ func NewLease(cfg *rest.Config, namespace string) (*Lease, error) {
 		return nil, err
 	}
 	return LeaseOf(&resourcelock.LeaseLock{
-		LeaseMeta:  metav1.ObjectMeta{Namespace: namespace, Name: "aci-sync"},
+		LeaseMeta:  metav1.ObjectMeta{Namespace: namespace, Name: leaseName},
 		Client:     client,
 		LockConfig: resourcelock.ResourceLockConfig{Identity: host + "_" + string(uuid.NewUUID())},
 	}), nil

@@ -31,7 +31,7 @@ func compareRefs(a, b Ref) int { return strings.Compare(a.String(), b.String()) 
 // refOf is what a script calls NAMESPACE/NAME.
 func refOf(path string) Ref {
 	ns, name, _ := strings.Cut(path, "/")
-	kind := map[byte]string{'w': "Deployment", 's': "StatefulSet", 'v': "Service", 'p': "Pod"}[name[0]]
+	kind := map[byte]string{'w': "Deployment", 's': "StatefulSet", 'd': "DaemonSet", 'v': "Service", 'p': "Pod"}[name[0]]
 	return Ref{kind, ns, name}
 }
 
@@ -48,7 +48,7 @@ type namespace struct {
 	deflt string // "" for none
 }
 
-// workload is a Deployment, a StatefulSet or a Service.
+// workload is a Deployment, a StatefulSet, a DaemonSet or a Service.
 type workload struct {
 	ref         Ref
 	uid         types.UID
@@ -61,7 +61,7 @@ type workload struct {
 // label is that of the template of a workload: app=LABEL. Some share it, so that a Service selects both.
 func (w workload) label() string { return labels[w.ref.Name] }
 
-var labels = map[string]string{"w1": "x", "w2": "x", "w3": "y", "s1": "y"}
+var labels = map[string]string{"w1": "x", "w2": "x", "w3": "y", "s1": "y", "d1": "y"}
 
 type pod struct {
 	ref         Ref
@@ -232,6 +232,8 @@ func (c *Cluster) Objects() map[Ref]metav1.Object {
 			}}
 		case "StatefulSet":
 			out[r] = &appsv1.StatefulSet{ObjectMeta: m, Spec: appsv1.StatefulSetSpec{Template: template}}
+		case "DaemonSet":
+			out[r] = &appsv1.DaemonSet{ObjectMeta: m, Spec: appsv1.DaemonSetSpec{Template: template}}
 		case "Service":
 			s := &corev1.Service{ObjectMeta: m, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer}}
 			if w.selector != "" {

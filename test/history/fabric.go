@@ -187,6 +187,9 @@ func (f Fabric) tagged(epg string) bool {
 	return f.has(DN(epg)+tag) || f.has(DN(l3outOf(epg))+tag)
 }
 
+// elsewhere reports whether Nexus Dashboard Orchestrator manages the external EPG.
+func (f Fabric) elsewhere(epg string) bool { return f.attr(DN(epg), "extMngdBy") == "msc" }
+
 // paths are those of all external EPGs and subnets that are there, sorted.
 func (f Fabric) paths() []string {
 	var out []string
@@ -230,6 +233,7 @@ func (f Fabric) within(dn string) []string {
 // Edit is one write of a person: a body, or a deletion.
 type Edit struct {
 	DN, Body string // no body: delete it
+	Seed     bool   // it is what no person can write: see apicsim.Sim.Seed
 }
 
 func object(class string, attrs map[string]string) string {
@@ -245,7 +249,7 @@ func set(dn, class string, kv ...string) Edit {
 	for i := 0; i < len(kv); i += 2 {
 		attrs[kv[i]] = kv[i+1]
 	}
-	return Edit{dn, object(class, attrs)}
+	return Edit{DN: dn, Body: object(class, attrs)}
 }
 
 func tag(dn, key, value string) Edit {
@@ -276,7 +280,7 @@ func makeTenant(t string) []Edit {
 func makeL3Out(name string) Edit {
 	for _, l := range l3outs {
 		if l.name == name {
-			return Edit{DN(name), fmt.Sprintf(`{"l3extOut":{"attributes":{},"children":[{"l3extRsEctx":{"attributes":{"tnFvCtxName":%q}}}]}}`, l.vrf)}
+			return Edit{DN: DN(name), Body: fmt.Sprintf(`{"l3extOut":{"attributes":{},"children":[{"l3extRsEctx":{"attributes":{"tnFvCtxName":%q}}}]}}`, l.vrf)}
 		}
 	}
 	return Edit{}
@@ -353,6 +357,14 @@ func (f Fabric) Edits(s Step, snapshot Fabric) []Edit {
 			name = "nowhere"
 		}
 		return []Edit{set(dn+"/rsectx", "l3extRsEctx", "tnFvCtxName", name)}
+	case "orchestrate":
+		if depth == 1 {
+			by := "msc"
+			if s.arg(1) == "no" {
+				by = ""
+			}
+			return []Edit{{DN: dn, Body: object(class, map[string]string{"dn": dn, "extMngdBy": by}), Seed: true}}
+		}
 	case "hold":
 		return []Edit{tag(dn, "aci-sync-paused", "by hand")}
 	case "release":
@@ -396,7 +408,8 @@ func (f Fabric) writeAs(dn, to string) Edit {
 	attrs := f.attrs(dn)
 	delete(attrs, "tDn")
 	delete(attrs, "state")
-	return Edit{to, object(class(f[dn]), attrs)}
+	delete(attrs, "extMngdBy")
+	return Edit{DN: to, Body: object(class(f[dn]), attrs)}
 }
 
 func (f Fabric) copies(from, to string) []Edit {

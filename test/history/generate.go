@@ -3,6 +3,7 @@ package history
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 )
 
@@ -17,15 +18,28 @@ func Generate(seed uint64, l Limits) History {
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, 5)), limits: l, cluster: NewCluster(), mind: NewMind(nil)}
 	var h History
 	for _, w := range Worlds {
-		if g.IntN(3) == 0 && !l.Real {
+		if g.IntN(3) == 0 && (!l.Real || w == "guard") {
 			h.With = append(h.With, w)
+		}
+	}
+	for _, p := range Policies {
+		if g.IntN(14) == 0 {
+			h.With = append(h.With, p)
 		}
 	}
 	for range 2 + g.IntN(3) {
 		g.add(step("target", g.workload(), g.epg()))
 	}
 	g.add(step("settle"))
+	guard := slices.Contains(h.With, "guard")
 	for range 4 + g.IntN(8) {
+		switch {
+		case !guard || g.IntN(5) > 0:
+		case g.IntN(4) == 0 && !l.Real:
+			g.missing()
+		default:
+			g.mass()
+		}
 		if seed%2 == 0 {
 			for range 1 + g.IntN(4)*g.IntN(2) {
 				g.any()
@@ -112,7 +126,7 @@ func (g *generator) real(s *Step) bool {
 func pick[T any](g *generator, list ...T) T { return list[g.IntN(len(list))] }
 
 func (g *generator) workload() string {
-	return pick(g, "shop/w1", "shop/w1", "shop/w2", "shop/w2", "shop/w3", "shop/s1", "lab/w1", "lab/w1", "shop/v1", "lab/v2")
+	return pick(g, "shop/w1", "shop/w1", "shop/w2", "shop/w2", "shop/w3", "shop/s1", "shop/d1", "lab/w1", "lab/w1", "shop/v1", "lab/v2")
 }
 
 func (g *generator) epg() string { return pick(g, epgs...) }
@@ -156,7 +170,7 @@ func (g *generator) podOf() (pod, workload string) {
 	if ns == "lab" {
 		return pod, "lab/w1"
 	}
-	return pod, pick(g, "shop/w1", "shop/w1", "shop/w2", "shop/w2", "shop/w3", "shop/s1")
+	return pod, pick(g, "shop/w1", "shop/w1", "shop/w2", "shop/w2", "shop/w3", "shop/s1", "shop/d1")
 }
 
 // any adds one thing that happens, or two that belong together.
@@ -245,8 +259,13 @@ func (g *generator) onFabric() {
 			s.Args = append(s.Args, "export")
 		}
 		g.add(s)
-	case n < 22:
+	case n < 21:
 		g.add(step("make", g.epg()))
+	case n < 22:
+		g.add(step("orchestrate", g.namedEPG()))
+		if g.IntN(2) == 0 {
+			g.add(step("orchestrate", g.steps[len(g.steps)-1].arg(0), "no"))
+		}
 	case n < 24:
 		g.add(step("other", pick(g, g.rival(), g.rival(), g.epg())))
 	case n < 27:
@@ -288,7 +307,9 @@ func (g *generator) toProcess() {
 		g.add(step("start"))
 		return
 	}
-	switch g.IntN(13) {
+	switch g.IntN(14) {
+	case 13:
+		g.mass()
 	case 0:
 		g.add(step("stop"))
 		g.add(step("start"))
@@ -319,5 +340,71 @@ func (g *generator) toProcess() {
 		g.add(step("lift", g.namedEPG()))
 	default:
 		g.add(step("fault", pick(g, "503", "before", "after", "202", "reads", "events", "sessions", "sockets")))
+	}
+}
+
+// mass ends many claims, and so that no change that is seen explains what is left of them: while aci-sync is down, in
+// a list, or before the fabric is as it was when they stood. Sometimes it is seen for once, and explains all.
+func (g *generator) mass() {
+	for range 2 + g.IntN(3) {
+		pod, workload := g.podOf()
+		g.add(step("pod", pod, workload, g.ip()))
+	}
+	g.deaf, g.down = false, false // settling ends both
+	g.add(step("settle"))
+	switch g.IntN(7) {
+	case 0, 1:
+		g.add(step("stop"))
+		g.many()
+		g.add(step("start"))
+	case 2, 3:
+		g.add(step("unwatch"))
+		g.many()
+		g.add(step("relist"))
+	case 4, 5:
+		g.add(step("snapshot"))
+		g.many()
+		g.add(step("settle"))
+		g.add(step("rollback"))
+	default:
+		g.many()
+	}
+	g.add(step("settle"))
+	if g.IntN(2) == 0 { // what happens beside what is held
+		g.inCluster()
+	}
+}
+
+// missing has a list miss a namespace for a while, and then find it again.
+func (g *generator) missing() {
+	g.deaf, g.down = false, false
+	for range 2 + g.IntN(3) {
+		pod, workload := g.podOf()
+		g.add(step("pod", pod, workload, g.ip()))
+	}
+	g.add(step("settle"))
+	g.add(step("miss", pick(g, "shop", "shop", "lab")))
+	g.add(step("rest"))
+	g.add(step("settle"))
+}
+
+// many ends most claims.
+func (g *generator) many() {
+	seen := map[string]bool{}
+	for _, c := range slices.Clone(g.mind.claims) {
+		w := c.Workload.Namespace + "/" + c.Workload.Name
+		if seen[w] || g.IntN(6) == 0 {
+			continue
+		}
+		switch g.IntN(6) {
+		case 0:
+			g.add(step("target", w, "none"))
+		case 1:
+			g.add(step("gone", strings.Replace(c.Bearer, "::", "/", 1)))
+			continue
+		default:
+			g.add(step("delete", w))
+		}
+		seen[w] = true
 	}
 }

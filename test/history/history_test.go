@@ -56,6 +56,7 @@ func playSeeds(t *testing.T, one uint64, budget time.Duration, generate func(uin
 		mu        sync.Mutex
 		histories uint64
 		steps     int
+		guarded   int
 		simulated time.Duration
 	)
 	t.Run("workers", func(t *testing.T) {
@@ -73,7 +74,7 @@ func playSeeds(t *testing.T, one uint64, budget time.Duration, generate func(uin
 					h := generate(n)
 					bad, w := play(t, h)
 					mu.Lock()
-					histories, steps, simulated = histories+1, steps+w.steps, simulated+w.lasted
+					histories, steps, guarded, simulated = histories+1, steps+w.steps, guarded+w.guarded, simulated+w.lasted
 					note(w)
 					mu.Unlock()
 					if len(bad) > 0 {
@@ -89,7 +90,7 @@ func playSeeds(t *testing.T, one uint64, budget time.Duration, generate func(uin
 	if histories > *fixed {
 		t.Logf("the seeds after the first %d are from %d on", *fixed, fresh+1)
 	}
-	t.Logf("%d histories, %d steps, %v simulated, in %v", histories, steps, simulated.Round(time.Minute), time.Since(began).Round(time.Second))
+	t.Logf("%d histories, %d steps, the guard held %d times, %v simulated, in %v", histories, steps, guarded, simulated.Round(time.Minute), time.Since(began).Round(time.Second))
 }
 
 // maxFailures is how many histories may fail before it is enough.

@@ -21,6 +21,8 @@ type Transaction struct {
 	Recorded func(epg string) bool
 	// Modified: a POST that modifies what is absent makes it, on this APIC.
 	Modified bool
+	// Policies are what aci-sync was told to do otherwise.
+	Policies map[string]bool
 }
 
 // Written returns what a transaction did that SPEC.md forbids at any time: it wrote what does not bear
@@ -47,8 +49,37 @@ func (t Transaction) Written() []string {
 			}
 		}
 	}
+	bad = append(bad, t.untouchable()...)
 	slices.Sort(bad)
 	return bad
+}
+
+// untouchable returns what changed where nothing may.
+func (t Transaction) untouchable() []string {
+	var bad []string
+	for _, l := range l3outs {
+		if t.Policies["allow"] && !allowed(l.name) && !t.same(DN(l.name)) {
+			bad = append(bad, fmt.Sprintf("writes below %s: --allow does not name it", l.name))
+		}
+		for _, name := range epgNames {
+			e := l.name + "/" + name
+			if t.Before.elsewhere(e) && !t.Fresh(e) && !t.same(DN(e)) {
+				bad = append(bad, fmt.Sprintf("writes in %s: Nexus Dashboard Orchestrator manages it", e))
+			}
+			if t.Policies["upsert"] && t.Before.has(DN(e)) && !t.After.has(DN(e)) {
+				bad = append(bad, fmt.Sprintf("deletes %s: the policy is upsert-only", e))
+			}
+		}
+	}
+	return bad
+}
+
+// same reports whether nothing changed at and below dn but what the APIC keeps by itself.
+func (t Transaction) same(dn string) bool {
+	differs := func(a, b Fabric) bool {
+		return slices.ContainsFunc(a.within(dn), func(d string) bool { return a[d] != b[d] && !derived[class(a[d])] })
+	}
+	return !differs(t.Before, t.After) && !differs(t.After, t.Before)
 }
 
 // bearer is the external EPG or subnet that dn is or is in, "" for others.
@@ -163,6 +194,9 @@ func (t Transaction) deleted(dn string) string {
 		return "it does not bear our mark"
 	case dn == b && dn == DN(epg):
 		for k, v := range t.Before.attrs(dn) {
+			if t.Policies["always"] && k != "extMngdBy" {
+				continue
+			}
 			if k != "annotation" || v != ourAnnotation {
 				return "somebody set its " + k
 			}
@@ -172,6 +206,8 @@ func (t Transaction) deleted(dn string) string {
 		return ""
 	case whole && dn == markOf(b):
 		return ""
+	case whole && b == DN(epg) && t.Policies["always"]:
+		return "" // contracts, too; foreign subnets are looked at as such
 	}
 	return "it is not ours"
 }

@@ -69,6 +69,10 @@ type Mind struct {
 	claims    []Claim
 	members   map[types.UID][]string // workload -> EPGs of records of an earlier run
 	exposed   map[types.UID]aim
+
+	ended   map[string]verdict // claimed or named in this run, and not any more -> whether that is explained
+	loose   map[string]bool    // addresses of which claims ended in this run, explained perhaps
+	carried map[string]bool    // paths and addresses that are so for the aci-sync before, since all was at rest
 }
 
 // Member is a workload in the record of an external EPG.
@@ -83,6 +87,7 @@ func NewMind(records []Member) *Mind {
 	m := &Mind{
 		told: NewCluster(), workloads: map[types.UID]*memory{}, defaults: map[types.UID]*aim{}, resolved: map[types.UID]bool{},
 		members: map[types.UID][]string{}, exposed: map[types.UID]aim{},
+		ended: map[string]verdict{}, loose: map[string]bool{}, carried: map[string]bool{},
 	}
 	m.Recall(records)
 	return m
@@ -100,8 +105,15 @@ func (m *Mind) Recall(records []Member) {
 // Begin says that aci-sync has been told all that was there when it started, and is in control.
 func (m *Mind) Begin() { m.begun = true }
 
-// Hear takes in what the cluster holds now.
-func (m *Mind) Hear(c *Cluster) {
+// Hear takes in what the cluster holds now: each change was seen.
+func (m *Mind) Hear(c *Cluster) { m.learn(c, false) }
+
+// HearList takes in what a list holds: what it misses was not seen to go.
+func (m *Mind) HearList(c *Cluster) { m.learn(c, true) }
+
+func (m *Mind) learn(c *Cluster, list bool) {
+	old, claims, names := m.told, m.claims, m.Named()
+	defer func() { m.ends(old, claims, names, list) }()
 	m.told = c
 	there := map[types.UID]bool{}
 	for _, n := range c.namespaces {

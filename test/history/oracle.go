@@ -33,11 +33,18 @@ type Settled struct {
 	// seen by what deletes or puts back, and none by what a claim creates, since tags may not be announced.
 	Aged  bool
 	Guard int // limit of the orphan guard
+	// Lost: events may have been lost since Last, so that it cannot be told what aci-sync knew when it counted.
+	Lost bool
+	// Vague: nor can it be told which changes it saw.
+	Vague bool
+	// Policies are what aci-sync was told to do otherwise.
+	Policies map[string]bool
 
-	named    map[string]named
-	held     map[string]bool
-	claims   map[string][]Claim // address -> claims, the oldest first
-	exceeded bool
+	named   map[string]named
+	held    map[string]bool
+	claims  map[string][]Claim // address -> claims, the oldest first
+	guarded map[string]bool    // paths that the guard must hold
+	loose   map[string]bool    // those that it may hold
 }
 
 // Check returns what is not as SPEC.md says.
@@ -53,7 +60,7 @@ func (s *Settled) Check() []string {
 	if !s.Exact {
 		s.Before = s.After
 	}
-	s.exceeded = s.guarded()
+	s.guard()
 	var bad []string
 	ips := map[string]bool{}
 	for ip := range s.claims {
@@ -75,24 +82,12 @@ func (s *Settled) Check() []string {
 	return bad
 }
 
-// guarded reports whether what nobody claims may be so much that the orphan guard holds it.
-func (s *Settled) guarded() bool {
-	unclaimed, marked := 0, 0
-	for _, p := range s.After.paths() {
-		if !s.After.ours(DN(p)) {
-			continue
-		}
-		marked++
-		ip := strings.TrimPrefix(p, epgOf(p)+"/")
-		if p == epgOf(p) && len(s.named[p].members) == 0 || p != epgOf(p) && len(s.claims[ip]) == 0 {
-			unclaimed++
-		}
-	}
-	return unclaimed > s.Guard && 2*unclaimed > marked
-}
-
-// writable reports whether an external EPG may be written: its L3Out is there, and nobody paused it.
+// writable reports whether an external EPG may be written: its L3Out is there and allowed, and nobody paused it or
+// manages it elsewhere.
 func (s *Settled) writable(epg string) bool {
+	if s.Policies["allow"] && !allowed(l3outOf(epg)) || s.Before.elsewhere(epg) {
+		return false
+	}
 	return s.Before.has(DN(l3outOf(epg))) && !s.Before.tagged(epg) && !s.Is[epg].Paused
 }
 
@@ -304,9 +299,13 @@ func (s *Settled) stays(epg, ip string, taken verdict) verdict {
 		return free
 	case claimed:
 		return never
+	case s.Policies["upsert"]:
+		return must
 	case s.named[epg].paused || s.named[""].paused:
 		return free // it may be of a paused workload, which lost it while aci-sync was down
-	case s.exceeded:
+	case s.guarded[epg+"/"+ip]:
+		return must
+	case s.loose[epg+"/"+ip]:
 		return free
 	}
 	return never
@@ -421,6 +420,7 @@ func (s *Settled) checkEPG(e string) string {
 		return "its pause outlives it"
 	case !n.running && there:
 		return "no workload that runs names it"
+	case s.Policies["upsert"] && there: // what a POST of ours brought back is not deleted either
 	case s.foreignGone(e) && s.Last.has(dn) && there:
 		return "it was somebody else's, who deleted it" // whatever people did in between, for no time passed
 	case !n.running, !s.writable(e), s.unsure(e):
@@ -461,15 +461,16 @@ func (s *Settled) holdsOurs(f Fabric, e string) bool {
 func (s *Settled) checkUnused(e string) string {
 	dn := DN(e)
 	there := s.After.has(dn)
-	foreign := false
-	for k, v := range s.After.attrs(dn) {
-		foreign = foreign || k != "annotation" || v != ourAnnotation
-	}
-	for _, d := range s.After.within(dn) {
-		foreign = foreign || d != dn && d != markOf(dn) && !derived[class(s.After[d])]
-	}
 	// What is foreign in it, and that it then stays, is looked at in each transaction.
-	if there && !foreign && !s.Mind.Unknown() && !s.named[e].paused && !s.named[""].paused && !s.exceeded {
+	switch {
+	case !there && s.guarded[e]:
+		return "the orphan guard holds it"
+	case s.Policies["upsert"] && there:
+		return ""
+	case s.Policies["upsert"]:
+		return "the policy is upsert-only"
+	}
+	if there && !s.foreign(s.After, e, false) && !s.Mind.Unknown() && !s.named[e].paused && !s.named[""].paused && !s.loose[e] {
 		return "no workload names it, and nothing else is in it"
 	}
 	return ""

@@ -35,7 +35,7 @@ type Verb struct {
 }
 
 // Verbs are all verbs. Workloads and Services are NAMESPACE/NAME: w1 is a Deployment, s1 a
-// StatefulSet, v1 a Service. A PATH is an L3Out "a", an external EPG "a/p" or a subnet
+// StatefulSet, d1 a DaemonSet, v1 a Service. A PATH is an L3Out "a", an external EPG "a/p" or a subnet
 // "a/p/10.0.0.1"; in "remove" and "make" also a tenant "U".
 var Verbs = []Verb{
 	{Name: "target", Args: "WORKLOAD EPG|invalid|none [pods|services]", Least: 2, Help: "annotate a workload, made if need be"},
@@ -59,6 +59,7 @@ var Verbs = []Verb{
 	{Name: "uncontract", Args: "EPG", Least: 1, Fabric: true, Help: "end that"},
 	{Name: "copy", Args: "EPG EPG", Least: 2, Fabric: true, Help: "copy it whole, marks and all, to where none is"},
 	{Name: "other", Args: "PATH", Least: 1, Fabric: true, Help: "make it as another cluster's aci-sync does, if it is not there"},
+	{Name: "orchestrate", Args: "EPG [no]", Least: 1, Fabric: true, Help: "Nexus Dashboard Orchestrator manages it, or does not any more"},
 	{Name: "vrf", Args: "L3OUT VRF|-", Least: 2, Fabric: true, Help: "its VRF changes, or does not resolve"},
 	{Name: "hold", Args: "L3OUT|EPG", Least: 1, Fabric: true, Help: "pause it by a tag"},
 	{Name: "release", Args: "L3OUT|EPG", Least: 1, Fabric: true, Help: "take that tag off"},
@@ -79,6 +80,7 @@ var Verbs = []Verb{
 		Help: "one of several replicas dies or ends, to start again after that, or does not run, or does not reach the API server, or hardly",
 	},
 	{Name: "sleep", Args: "DURATION", Least: 1, Help: "let time pass"},
+	{Name: "rest", Internal: true, Help: "let all come to rest as far as aci-sync was told, and check it"},
 	{Name: "settle", Help: "end all faults, let all come to rest, and check it"},
 }
 
@@ -103,6 +105,18 @@ var Worlds = []string{
 	"slow",     // a POST takes 300 ms
 	"guard",    // the orphan guard's limit is 2
 }
+
+// Policies are the words that may stand there beside them: what aci-sync was told to do otherwise.
+var Policies = []string{
+	"upsert", // --policy=upsert-only
+	"always", // --epg-deletion=always
+	"allow",  // --allow=T/[ac],U/*
+}
+
+// Allowed are the patterns of the policy "allow".
+var Allowed = []string{"T/[ac]", "U/*"}
+
+func allowed(l3out string) bool { return l3out == "a" || l3out == "c" || tenantOf(l3out) == "U" }
 
 // String is the history as a script.
 func (h History) String() string {
@@ -129,7 +143,7 @@ func Parse(text string) (History, error) {
 			continue
 		case f[0] == "with":
 			for _, w := range f[1:] {
-				if !slices.Contains(Worlds, w) && !slices.Contains(StormWorlds, w) {
+				if !slices.Contains(slices.Concat(Worlds, Policies, StormWorlds), w) {
 					return History{}, fmt.Errorf("line %d: no world is %q", n, w)
 				}
 			}

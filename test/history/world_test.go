@@ -35,9 +35,9 @@ import (
 const (
 	// resync is short, for what nobody announces is to be noticed while a history settles.
 	resync = 50 * time.Second
-	// rest is after how long without a POST all has come to rest: longer than a resync with its jitter,
+	// restful is after how long without a POST all has come to rest: longer than a resync with its jitter,
 	// and than an L3Out or a deletion that waits is looked at again.
-	rest = 65 * time.Second
+	restful = 65 * time.Second
 	// longest is how long it may take until nothing is written any more: an object that was put back a
 	// few times in a row waits ten minutes.
 	longest = 15 * time.Minute
@@ -67,9 +67,10 @@ type world struct {
 	since    int                  // steps since
 	exact    bool                 // no time passed since
 
-	steps  int           // done
-	lasted time.Duration // at the end
-	dump   string        // of the fabric, at the end
+	steps   int           // done
+	guarded int           // how often the orphan guard had to hold
+	lasted  time.Duration // at the end
+	dump    string        // of the fabric, at the end
 
 	storms  *storms  // nil in plain histories
 	leaders *leaders // nil where one aci-sync runs without a lease
@@ -224,7 +225,7 @@ func (w *world) serve(rw http.ResponseWriter, r *http.Request) {
 	before, seen := w.look(), w.sim.Stats().ConflictsSeen
 	defer func() {
 		t := history.Transaction{
-			Before: before, After: w.look(), Modified: w.with["modified"],
+			Before: before, After: w.look(), Modified: w.with["modified"], Policies: w.with,
 			Fresh: w.fresh,
 			UnderWay: func(path string) bool {
 				at, touched := w.touched[path]
@@ -283,9 +284,12 @@ func (w *world) edit(edits []history.Edit) {
 	defer w.fabric.Unlock()
 	for _, e := range edits {
 		var err error
-		if e.Body == "" {
+		switch {
+		case e.Body == "":
 			err = w.sim.Delete(e.DN)
-		} else {
+		case e.Seed:
+			err = w.sim.Seed([]byte(e.Body))
+		default:
 			err = w.sim.Post(e.DN, e.Body)
 		}
 		if err != nil {
@@ -380,7 +384,11 @@ func (w *world) start() {
 		w.run = nil
 	}
 	w.deaf = false
-	w.mind = w.newMind()
+	mind := w.newMind()
+	if w.mind != nil {
+		mind.Follow(w.mind)
+	}
+	w.mind = mind
 	w.mind.Hear(w.cluster.Clone())
 	w.inform(r.loop)
 }
@@ -452,7 +460,15 @@ func (w *world) buildOf(r *run, once bool) *run {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	policy := plan.Policy{Owner: history.Owner, Scope: aci.Scope{"import-security"}, Guard: plan.Guard{On: true, Limit: w.limit()}}
+	policy := plan.Policy{
+		Owner: history.Owner, Scope: aci.Scope{"import-security"}, Guard: plan.Guard{On: true, Limit: w.limit()},
+		UpsertOnly: w.with["upsert"], DeleteUsed: w.with["always"],
+	}
+	if w.with["allow"] {
+		if policy.Allow, err = plan.ParseAllow(history.Allowed); err != nil {
+			w.t.Fatal(err)
+		}
+	}
 	var writer controller.Writer = r.client
 	if r.replica.isDry() {
 		writer = nil
@@ -647,6 +663,8 @@ func (w *world) do(s history.Step) {
 			w.sleep(d)
 			w.exact = false
 		}
+	case "rest":
+		w.rest()
 	case "settle":
 		w.settle()
 	default:
@@ -665,7 +683,7 @@ func (w *world) do(s history.Step) {
 	}
 	synctest.Wait()
 	w.buried()
-	if s.Verb != "settle" {
+	if s.Verb != "settle" && s.Verb != "rest" {
 		w.since++
 	}
 }
@@ -673,13 +691,19 @@ func (w *world) do(s history.Step) {
 // relist tells the controller what a list holds and what it misses.
 func (w *world) relist(c *history.Cluster) {
 	if w.run != nil {
-		w.tell(c, w.run.loop.Fold, w.run.loop.Missed)
+		w.fold(c, w.run.loop.Fold, w.run.loop.Missed)
+		w.mind.HearList(c.Clone())
 		w.deaf = false
 	}
 }
 
 // tell tells the controller what differs from what it was told.
 func (w *world) tell(c *history.Cluster, fold func(desired.Ref, metav1.Object), gone func(desired.Ref)) {
+	w.fold(c, fold, gone)
+	w.mind.Hear(c.Clone())
+}
+
+func (w *world) fold(c *history.Cluster, fold func(desired.Ref, metav1.Object), gone func(desired.Ref)) {
 	now := c.Objects()
 	for _, r := range w.refs(w.told) {
 		if now[r] == nil {
@@ -697,7 +721,6 @@ func (w *world) tell(c *history.Cluster, fold func(desired.Ref, metav1.Object), 
 		w.mind.Begin()
 	}
 	w.run.mu.Unlock()
-	w.mind.Hear(c.Clone())
 }
 
 // lift ends a pause that is kept in a record, as a person does who edits it.
@@ -715,14 +738,20 @@ func (w *world) lift(e aci.ExtEPG) {
 	w.touched[path(e)] = time.Now()
 }
 
-// settle lets all come to rest, and checks it.
+// settle tells all that there is, lets all come to rest, and checks it.
 func (w *world) settle() {
+	if w.leaders == nil && w.run != nil {
+		w.relist(w.cluster)
+	}
+	w.rest()
+}
+
+// rest lets all come to rest, and checks it.
+func (w *world) rest() {
 	if w.leaders != nil {
 		w.leaders.heal()
 	} else if w.run == nil {
 		w.start()
-	} else {
-		w.relist(w.cluster)
 	}
 	before := w.look()
 	w.sim.ClearFaults()
@@ -742,7 +771,7 @@ func (w *world) settle() {
 		w.mu.Lock()
 		posts, run := w.posts, w.run
 		w.mu.Unlock()
-		w.sleep(rest)
+		w.sleep(restful)
 		w.buried() // it may have died of what it wrote last
 		w.mu.Lock()
 		quiet := posts == w.posts && run == w.run
@@ -761,10 +790,14 @@ func (w *world) settle() {
 	w.mind.Thaw(func(epg, ip string) bool { return before.Has(epg + "/" + ip) })
 	s := history.Settled{
 		Before: before, After: after, Last: w.last, Mind: w.mind, Was: w.was, Is: is, Exact: w.exact, Aged: w.aged, Guard: w.limit(),
+		Lost: w.lost, Vague: w.leaders != nil || w.storms != nil, Policies: w.with,
 		Touched: func(p string) bool { _, ok := w.touched[p]; return ok },
 	}
-	w.complain(s.Check()...)
+	if w.complain(s.Check()...); s.Guarded() {
+		w.guarded++
+	}
 	w.mind.Thaw(func(epg, ip string) bool { return after.Has(epg + "/" + ip) })
+	w.mind.Rest(after, s.Touched)
 	w.rested(after)
 	w.storms.probe()
 }

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,45 +28,67 @@ import (
 
 var (
 	historySeed   = flag.Uint64("history-seed", 0, "play the history of this seed only")
-	historyBudget = flag.Duration("history-budget", 30*time.Second, "how long to begin histories")
+	historyBudget = flag.Duration("history-budget", 50*time.Second, "how long to begin histories")
 )
 
-// TestHistories plays random histories of test/history on the real control plane with the real program, one
-// after the other, and asks the same oracle. Here nothing is exact to the millisecond, so what wins is
-// known only where a single thing happened.
+// atOnce is how many histories are played at a time: they wait most of it.
+const atOnce = 6
+
+// TestHistories plays random histories of test/history on the real control plane with the real program, several
+// at a time, and asks the same oracle. Here nothing is exact to the millisecond, so what wins is known only where
+// a single thing happened.
 func TestHistories(t *testing.T) {
 	t.Parallel()
-	seeds := []uint64{*historySeed}
-	if *historySeed == 0 {
-		seeds = nil
-		for n := range uint64(100) {
-			seeds = append(seeds, 2*(n+1))
-		}
+	if *historySeed != 0 {
+		playHistory(t, *historySeed)
+		return
 	}
-	began, steps, played := time.Now(), 0, 0
-	for _, seed := range seeds {
-		if time.Since(began) > *historyBudget || t.Failed() {
-			break
-		}
-		h := history.Generate(seed, history.Limits{Real: true})
-		played++
-		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
-			p := newPlayer(t)
-			for i, s := range h.Steps {
-				if steps++; !p.do(s) {
-					t.Fatalf("seed %d, after step %d, %s, of\n%s", seed, i+1, s, h)
+	var seed, steps, played atomic.Int64
+	began := time.Now()
+	t.Run("players", func(t *testing.T) {
+		for n := range atOnce {
+			t.Run(fmt.Sprint(n), func(t *testing.T) {
+				t.Parallel()
+				for time.Since(began) < *historyBudget && !t.Failed() {
+					n := 2 * uint64(seed.Add(1))
+					t.Run(fmt.Sprintf("seed %d", n), func(t *testing.T) {
+						steps.Add(int64(playHistory(t, n)))
+						played.Add(1)
+					})
 				}
-			}
-			p.settle(true)
-		})
-	}
-	t.Logf("%d histories, %d steps in %v", played, steps, time.Since(began).Round(time.Second))
+			})
+		}
+	})
+	t.Logf("%d histories, %d steps in %v", played.Load(), steps.Load(), time.Since(began).Round(time.Second))
 }
 
-// player plays a history in a story of its own.
+// playHistory plays the history of a seed, and returns how many steps it had.
+func playHistory(t *testing.T, seed uint64) int {
+	t.Helper()
+	h := history.Generate(seed, history.Limits{Real: true})
+	p := newPlayer(t, h.With)
+	for i, s := range h.Steps {
+		if !p.do(s) {
+			t.Fatalf("seed %d, after step %d, %s, of\n%s", seed, i+1, s, h)
+		}
+	}
+	if !p.settle(true) {
+		t.Fatalf("seed %d, at the end of\n%s", seed, h)
+	}
+	return len(h.Steps)
+}
+
+// players counts players.
+var players atomic.Uint32
+
+// player plays a history in a story of its own, with namespaces, tenants, addresses, a cluster id and an aci-sync of its own.
 type player struct {
 	*story
 	t        *testing.T
+	suffix   string            // of the names of tenants and of the cluster id: others play at the same time
+	nets     *strings.Replacer // puts the player's own addresses for those of a history: all Pods of a cluster count
+	histNets *strings.Replacer // and back
+	with     map[string]bool
 	ns       map[string]string                   // of the history -> on the API server
 	sets     map[types.UID]metav1.OwnerReference // Deployment -> its ReplicaSet
 	cluster  *history.Cluster
@@ -81,7 +105,7 @@ type player struct {
 
 const keep = "history.aci-sync.example.com/keep"
 
-func newPlayer(t *testing.T) *player {
+func newPlayer(t *testing.T, with []string) *player {
 	t.Helper()
 	s, err := newStory(t, &testscript.Env{WorkDir: t.TempDir(), Vars: []string{"TESTSCRIPT_NAME=history"}})
 	if err != nil {
@@ -90,21 +114,26 @@ func newPlayer(t *testing.T) *player {
 	p := &player{
 		story: s, t: t, ns: map[string]string{}, sets: map[types.UID]metav1.OwnerReference{}, cluster: history.NewCluster(),
 		touched: map[string]bool{}, told: map[history.Ref]metav1.Object{},
+		suffix: "_" + s.ns[strings.LastIndexByte(s.ns, '-')+1:], with: map[string]bool{},
 	}
-	s.cluster = history.Owner
-	s.lawsOff["twice"] = true                      // it knows one VRF of a tenant; the oracle knows them all
-	for _, name := range []string{"lab", "shop"} { // in this order they are older, too
-		ns, drop, err := shared.lab.Namespace(s.ctx, "history-"+name)
-		if err != nil {
-			t.Fatal(err)
+	for _, w := range with {
+		p.with[w] = true
+	}
+	n := players.Add(1)
+	v4, v6 := fmt.Sprintf("10.%d.%d.", n>>8, n&255), fmt.Sprintf("fd00:%x::", n)
+	p.nets, p.histNets = strings.NewReplacer("10.0.0.", v4, "fd00::", v6), strings.NewReplacer(v4, "10.0.0.", v6, "fd00::")
+	s.cluster = history.Owner + p.suffix
+	s.lawsOff["twice"] = true // it knows one VRF of a tenant; the oracle knows them all
+	shop, drop, err := shared.lab.Namespace(s.ctx, "history-shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.ns["lab"], p.ns["shop"] = s.ns, shop // in this order they are older, too
+	t.Cleanup(func() {
+		if err := drop(context.WithoutCancel(s.ctx)); err != nil {
+			t.Error(err)
 		}
-		p.ns[name] = ns
-		t.Cleanup(func() {
-			if err := drop(context.WithoutCancel(s.ctx)); err != nil {
-				t.Error(err)
-			}
-		})
-	}
+	})
 	p.edit(history.SetUp())
 	p.last, p.touched = p.look(), map[string]bool{}
 	t.Cleanup(func() {
@@ -145,14 +174,14 @@ func (p *player) externalEPGs() []v1alpha1.ExternalEPG {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return slices.DeleteFunc(list.Items, func(x v1alpha1.ExternalEPG) bool { return x.Spec.Cluster != history.Owner })
+	return slices.DeleteFunc(list.Items, func(x v1alpha1.ExternalEPG) bool { return x.Spec.Cluster != p.story.cluster })
 }
 
 func (p *player) records(counts bool) map[string]history.Record {
 	out := map[string]history.Record{}
 	for _, x := range p.externalEPGs() {
 		r := history.Record{
-			Managed: x.Spec.Managed, Owner: x.Spec.Owner, Paused: x.Annotations[v1alpha1.PausedAnnotation] == "true",
+			Managed: x.Spec.Managed, Owner: strings.TrimSuffix(x.Spec.Owner, p.suffix), Paused: x.Annotations[v1alpha1.PausedAnnotation] == "true",
 			Desired: int(x.Status.Desired), Present: int(x.Status.Present),
 		}
 		if !counts {
@@ -180,20 +209,55 @@ func (p *player) start() {
 			})
 		}
 	}
-	p.mind = history.NewMind(members)
+	mind := history.NewMind(members)
+	if p.mind != nil {
+		mind.Follow(p.mind)
+	}
+	p.mind = mind
 	p.mind.Hear(p.cluster.Clone())
-	err := p.story.start("sync", true, nil, []string{
+	flags := []string{
 		"--namespace-selector=kubernetes.io/metadata.name in (" + p.ns["lab"] + "," + p.ns["shop"] + ")", "--resync-interval=10s",
-	})
-	if err != nil {
+		fmt.Sprintf("--orphan-limit=%d", p.limit()),
+	}
+	for word, flag := range map[string]string{
+		"upsert": "--policy=upsert-only", "always": "--epg-deletion=always", "allow": "--allow=" + p.here(strings.Join(history.Allowed, ",")),
+	} {
+		if p.with[word] {
+			flags = append(flags, flag)
+		}
+	}
+	if err := p.story.start("sync", true, nil, flags); err != nil {
 		p.t.Fatal(err)
 	}
 	p.mind.Begin()
 }
 
-// look reads the fabric; namespaces are named as in the history.
+// limit is that of the orphan guard.
+func (p *player) limit() int {
+	if p.with["guard"] {
+		return 2
+	}
+	return 20
+}
+
+var ownNames = regexp.MustCompile(`\btn-[TU]\b|"tenant":"[TU]|\b[TU]/|\b` + history.Owner + `\b|"(?:lab|shop)::`)
+
+// here puts the player's own names where a history names a tenant, the cluster or a namespace.
+func (p *player) here(text string) string {
+	return ownNames.ReplaceAllStringFunc(p.nets.Replace(text), func(name string) string {
+		if tenant, ok := strings.CutSuffix(name, "/"); ok {
+			return tenant + p.suffix + "/"
+		}
+		if ns, ok := strings.CutSuffix(name, "::"); ok {
+			return `"` + p.ns[ns[1:]] + "::"
+		}
+		return name + p.suffix
+	})
+}
+
+// look reads the fabric; what is the player's own is named as in the history.
 func (p *player) look() history.Fabric {
-	dump := p.sim.Dump("uni")
+	dump := p.histNets.Replace(strings.ReplaceAll(p.sim.Dump("uni"), p.suffix, ""))
 	for name, ns := range p.ns {
 		dump = strings.ReplaceAll(dump, `name="`+ns+"::", `name="`+name+"::")
 	}
@@ -203,10 +267,13 @@ func (p *player) look() history.Fabric {
 func (p *player) edit(edits []history.Edit) {
 	for _, e := range edits {
 		var err error
-		if e.Body == "" {
-			err = p.sim.Delete(e.DN)
-		} else {
-			err = p.sim.Post(e.DN, e.Body)
+		switch {
+		case e.Body == "":
+			err = p.sim.Delete(p.here(e.DN))
+		case e.Seed:
+			err = p.sim.Seed([]byte(p.here(e.Body)))
+		default:
+			err = p.sim.Post(p.here(e.DN), p.here(e.Body))
 		}
 		// Others write at the same time: what is not there any more cannot be deleted.
 		if err != nil && !strings.Contains(err.Error(), "404") {
@@ -296,17 +363,18 @@ func (p *player) settle(end bool) bool {
 	var bad []string
 	var after history.Fabric
 	var is map[string]history.Record
-	deadline, good := time.Now().Add(settleWithin), 0
-	for good < 3 {
+	deadline := time.Now().Add(settleWithin)
+	for good := 0; ; time.Sleep(100 * time.Millisecond) {
 		after, is = p.look(), p.records(end)
 		mind := *p.mind
 		s := history.Settled{
-			Before: p.before, After: after, Last: p.last, Mind: &mind, Was: p.was, Is: is, Exact: p.since <= 1, Guard: 20,
-			Touched: func(path string) bool { return p.touched[path] },
+			Before: p.before, After: after, Last: p.last, Mind: &mind, Was: p.was, Is: is, Exact: p.since <= 1, Guard: p.limit(),
+			Policies: p.with,
+			Touched:  func(path string) bool { return p.touched[path] },
 		}
 		if bad = s.Check(); p.since <= 1 {
 			t := history.Transaction{
-				Before: p.before, After: after,
+				Before: p.before, After: after, Policies: p.with,
 				Fresh: func(string) bool { return false }, UnderWay: func(string) bool { return false }, Stripped: func(string) bool { return false },
 				Recorded: func(epg string) bool { r := p.was[epg]; return r.Managed != nil && *r.Managed },
 			}
@@ -319,9 +387,12 @@ func (p *player) settle(end bool) bool {
 			p.t.Errorf("not within %v:\n%s", settleWithin, strings.Join(bad, "\n"))
 			return false
 		}
-		time.Sleep(100 * time.Millisecond)
+		if good == 3 {
+			break
+		}
 	}
 	p.mind.Thaw(func(epg, ip string) bool { return after.Has(epg + "/" + ip) })
+	p.mind.Rest(after, func(path string) bool { return p.touched[path] })
 	p.last, p.was, p.touched, p.since, p.before = after, is, map[string]bool{}, 0, nil
 	return true
 }
@@ -362,6 +433,8 @@ func (p *player) withdraw(r history.Ref, o metav1.Object) {
 		p.check(err)
 	case "StatefulSet":
 		p.check(p.client.AppsV1().StatefulSets(ns).Delete(p.ctx, r.Name, now))
+	case "DaemonSet":
+		p.check(p.client.AppsV1().DaemonSets(ns).Delete(p.ctx, r.Name, now))
 	case "Service":
 		p.check(p.client.CoreV1().Services(ns).Delete(p.ctx, r.Name, now))
 	case "Pod":
@@ -375,12 +448,12 @@ func (p *player) withdraw(r history.Ref, o metav1.Object) {
 func setName(deployment string, uid types.UID) string { return deployment + "-" + string(uid[:8]) }
 
 // annotations is a merge patch: what is not in m goes.
-func annotations(m map[string]string) []byte {
+func (p *player) annotations(m map[string]string) []byte {
 	all := map[string]any{}
 	for _, key := range []string{"l3o", "l3o-default", "ignore", "paused"} {
 		key = v1alpha1.Group + "/" + key
 		if all[key] = nil; m[key] != "" {
-			all[key] = m[key]
+			all[key] = p.here(m[key])
 		}
 	}
 	body, _ := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": all}})
@@ -390,19 +463,22 @@ func annotations(m map[string]string) []byte {
 // put makes or changes an object.
 func (p *player) put(r history.Ref, obj metav1.Object, create bool) {
 	ns := p.ns[r.Namespace]
-	meta := metav1.ObjectMeta{Name: r.Name, Annotations: obj.GetAnnotations()}
+	meta := metav1.ObjectMeta{Name: r.Name, Annotations: map[string]string{}}
+	for key, value := range obj.GetAnnotations() {
+		meta.Annotations[key] = p.here(value)
+	}
 	var made metav1.Object
 	var err error
 	switch o := obj.(type) {
 	case *metav1.PartialObjectMetadata:
 		if r.Kind == "Namespace" {
-			_, err = p.client.CoreV1().Namespaces().Patch(p.ctx, p.ns[r.Name], types.MergePatchType, annotations(o.Annotations), metav1.PatchOptions{})
+			_, err = p.client.CoreV1().Namespaces().Patch(p.ctx, p.ns[r.Name], types.MergePatchType, p.annotations(o.Annotations), metav1.PatchOptions{})
 		}
 		p.check(err)
 		return
 	case *appsv1.Deployment:
 		if !create {
-			_, err = p.client.AppsV1().Deployments(ns).Patch(p.ctx, r.Name, types.MergePatchType, annotations(o.Annotations), metav1.PatchOptions{})
+			_, err = p.client.AppsV1().Deployments(ns).Patch(p.ctx, r.Name, types.MergePatchType, p.annotations(o.Annotations), metav1.PatchOptions{})
 			break
 		}
 		made, err = p.client.AppsV1().Deployments(ns).Create(p.ctx, &appsv1.Deployment{ObjectMeta: meta, Spec: appsv1.DeploymentSpec{
@@ -412,11 +488,21 @@ func (p *player) put(r history.Ref, obj metav1.Object, create bool) {
 		p.own(r.Name, ns, made.GetUID(), o.Spec.Template.Labels["app"])
 	case *appsv1.StatefulSet:
 		if !create {
-			_, err = p.client.AppsV1().StatefulSets(ns).Patch(p.ctx, r.Name, types.MergePatchType, annotations(o.Annotations), metav1.PatchOptions{})
+			_, err = p.client.AppsV1().StatefulSets(ns).Patch(p.ctx, r.Name, types.MergePatchType, p.annotations(o.Annotations), metav1.PatchOptions{})
 			break
 		}
 		made, err = p.client.AppsV1().StatefulSets(ns).Create(p.ctx, &appsv1.StatefulSet{ObjectMeta: meta, Spec: appsv1.StatefulSetSpec{
 			Replicas: new(int32(0)), Selector: selector(r.Name), Template: template(r.Name, o.Spec.Template.Labels["app"]),
+		}}, metav1.CreateOptions{})
+	case *appsv1.DaemonSet:
+		if !create {
+			_, err = p.client.AppsV1().DaemonSets(ns).Patch(p.ctx, r.Name, types.MergePatchType, p.annotations(o.Annotations), metav1.PatchOptions{})
+			break
+		}
+		pods := template(r.Name, o.Spec.Template.Labels["app"])
+		pods.Spec.NodeSelector = map[string]string{keep: "nowhere"} // its Pods are what the history says
+		made, err = p.client.AppsV1().DaemonSets(ns).Create(p.ctx, &appsv1.DaemonSet{ObjectMeta: meta, Spec: appsv1.DaemonSetSpec{
+			Selector: selector(r.Name), Template: pods,
 		}}, metav1.CreateOptions{})
 	case *corev1.Service:
 		made, err = p.putService(ns, meta, o, create)
@@ -466,13 +552,14 @@ func (p *player) putService(ns string, meta metav1.ObjectMeta, o *corev1.Service
 		}}, metav1.CreateOptions{})
 		p.check(err)
 	} else {
-		_, err := services.Patch(p.ctx, meta.Name, types.MergePatchType, annotations(o.Annotations), metav1.PatchOptions{})
+		_, err := services.Patch(p.ctx, meta.Name, types.MergePatchType, p.annotations(o.Annotations), metav1.PatchOptions{})
 		p.check(err)
 		body, _ := json.Marshal([]map[string]any{{"op": "add", "path": "/spec/selector", "value": o.Spec.Selector}})
 		_, err = services.Patch(p.ctx, meta.Name, types.JSONPatchType, body, metav1.PatchOptions{})
 		p.check(err)
 	}
 	body, _ := json.Marshal(map[string]any{"status": map[string]any{"loadBalancer": map[string]any{"ingress": o.Status.LoadBalancer.Ingress}}})
+	body = []byte(p.nets.Replace(string(body)))
 	return services.Patch(p.ctx, meta.Name, types.MergePatchType, body, metav1.PatchOptions{}, "status")
 }
 
@@ -490,6 +577,7 @@ func (p *player) putPod(ns string, meta metav1.ObjectMeta, o *corev1.Pod, create
 	status, _ := json.Marshal(map[string]any{"status": map[string]any{
 		"phase": o.Status.Phase, "podIP": o.Status.PodIPs[0].IP, "podIPs": o.Status.PodIPs,
 	}})
+	status = []byte(p.nets.Replace(string(status)))
 	if old, err := pods.Patch(p.ctx, meta.Name, types.MergePatchType, status, metav1.PatchOptions{}, "status"); err != nil {
 		p.t.Fatal(err)
 	} else if o.DeletionTimestamp != nil && old.DeletionTimestamp == nil {

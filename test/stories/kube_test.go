@@ -286,12 +286,7 @@ func robotVerb(s *story, ts *testscript.TestScript, args []string) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := clientcmd.LoadFromFile(s.kubeconfig)
-	if err != nil {
-		return err
-	}
-	cfg.AuthInfos[cfg.Contexts[cfg.CurrentContext].AuthInfo] = &clientcmdapi.AuthInfo{Token: token.Status.Token}
-	return clientcmd.WriteToFile(*cfg, ts.MkAbs(args[1]))
+	return writeKubeconfigOf(token.Status.Token, s.kubeconfig, ts.MkAbs(args[1]))
 }
 
 // way is another way to the API server, on which it calls its version something else, and on which

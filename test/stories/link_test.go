@@ -133,7 +133,7 @@ func (s *story) linked() (string, error) {
 	if s.link != nil {
 		return file, nil
 	}
-	cfg, err := clientcmd.LoadFromFile(s.kubeconfig)
+	cfg, err := clientcmd.LoadFromFile(s.account)
 	if err != nil {
 		return "", err
 	}

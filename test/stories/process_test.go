@@ -245,10 +245,14 @@ func (s *story) start(name string, wait bool, env, flags []string) error {
 	return errors.New("aci-sync is not in control after 30 s")
 }
 
-// command is an aci-sync for this story.
+// command is an aci-sync for this story. What runs has the rights that the chart gives it; other commands are people's.
 func (s *story) command(env, args []string) *exec.Cmd {
+	kubeconfig := s.kubeconfig
+	if args[0] == "run" {
+		kubeconfig = s.account
+	}
 	cmd := exec.CommandContext(context.WithoutCancel(s.ctx), shared.binary, slices.Insert(args, 1,
-		"--kubeconfig="+s.kubeconfig, "--namespace-selector=kubernetes.io/metadata.name="+s.ns,
+		"--kubeconfig="+kubeconfig, "--namespace-selector=kubernetes.io/metadata.name="+s.ns,
 		"--cluster-id="+s.cluster, "--log-format=text")...)
 	cmd.Env = append([]string{
 		"HOME=" + s.dir, "ACI_APIC=" + s.urls(), "ACI_USERNAME=" + ourUser, "ACI_PASSWORD=" + password,

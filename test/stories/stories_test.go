@@ -78,6 +78,9 @@ func run(m *testing.M) (int, error) {
 	if err := shared.lab.Apply(ctx, string(charts.CRDs), "--server-side"); err != nil {
 		return 1, err
 	}
+	if err := applyRole(ctx, shared.lab); err != nil {
+		return 1, err
+	}
 	if _, err := shared.lab.Kubectl(ctx, "wait", "--for=condition=Established", "crd/"+v1alpha1.CRDName, "--timeout=60s"); err != nil {
 		return 1, err
 	}

@@ -49,7 +49,8 @@ type story struct {
 	tenant     string
 	cluster    string // --cluster-id, unless a story says otherwise
 	dir        string
-	kubeconfig string
+	kubeconfig string // of who may do anything
+	account    string // kubeconfig of aci-sync's ServiceAccount
 	client     *kubernetes.Clientset
 
 	sim         *apicsim.Sim
@@ -77,6 +78,9 @@ func newStory(t testing.TB, e *testscript.Env) (*story, error) {
 		procs: map[string]*process{}, lawsOff: map[string]bool{}, sinceAt: time.Now(),
 	}
 	if err := s.startCluster(e.Getenv("TESTSCRIPT_NAME")); err != nil {
+		return nil, err
+	}
+	if err := s.startAccount(); err != nil {
 		return nil, err
 	}
 	if err := s.startAPIC(e.Getenv(modifiedCreates) != ""); err != nil {
@@ -109,6 +113,10 @@ func alone(t *testing.T) (s *story, l *lab.Lab, must func(error)) {
 		t: t, ctx: t.Context(), dir: t.TempDir(), kubeconfig: l.Kubeconfig(), ns: "default", tenant: "TEN", cluster: "blue",
 		procs: map[string]*process{}, lawsOff: map[string]bool{}, sinceAt: time.Now(),
 	}
+	s.client, err = kubernetes.NewForConfig(l.RESTConfig())
+	must(err)
+	must(applyRole(t.Context(), l))
+	must(s.startAccount())
 	must(s.startAPIC(false))
 	return s, l, must
 }

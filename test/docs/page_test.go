@@ -1,4 +1,7 @@
-package firstday_test
+// Package docs_test follows pages of docs as their readers would: it executes every command of a page, in order, on a
+// Kubernetes control plane of its own and a simulated APIC, and compares what the commands print with what the page
+// shows.
+package docs_test
 
 import (
 	"fmt"
@@ -12,9 +15,9 @@ import (
 
 // step is a command of the page, or a Ctrl-C to what runs, with what is printed.
 type step struct {
-	line        int    // of the page, from 1
+	line        int    // of the page, from 1; the last one of the command
 	end         int    // the line behind the last one that is shown
-	command     string // "" for a Ctrl-C alone
+	command     string // "" for a Ctrl-C alone; lines behind the first one begin with "> " on the page
 	shown       string
 	interrupted bool   // by Ctrl-C, after what is shown
 	after       string // what is printed after that
@@ -56,6 +59,10 @@ func parse(page string) ([]step, error) {
 			}
 			last := &steps[len(steps)-1]
 			last.interrupted, last.end = true, i+1
+		case strings.HasPrefix(line, "> ") && len(steps) > 0 && steps[len(steps)-1].line == i: // the command goes on
+			last := &steps[len(steps)-1]
+			last.command += "\n" + line[2:]
+			last.line, last.end = i+1, i+1
 		default:
 			last := &steps[len(steps)-1]
 			if last.end = i + 1; last.interrupted {
@@ -114,7 +121,7 @@ var masks = []struct {
 	{regexp.MustCompile(`\b\d{4}-\d\d-\d\dT[0-9:.]+(Z|[+-]\d\d:\d\d)`), "TIME"},
 	{regexp.MustCompile(`\bversion="[^"]*"`), "VERSION"},
 	{regexp.MustCompile(`\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b`), "UID"},
-	{regexp.MustCompile(`\bmcast-[0-9a-z]{6,10}-[0-9a-z]{5}\b`), "POD"},
+	{regexp.MustCompile(`\b(mcast|aci-sync)-[0-9a-z]{6,10}-[0-9a-z]{5}\b`), "POD"},
 	{regexp.MustCompile(`\b[0-9a-f]{1,4}(:[0-9a-f]{0,4}){2,7}`), "IPV6"},
 	{regexp.MustCompile(`\b\d{1,3}(\.\d{1,3}){3}\b`), "IPV4"},
 	{regexp.MustCompile(`\b(\d+(\.\d+)?(ms|s|m|h))+\b`), "AGE"},
@@ -184,15 +191,16 @@ func TestFits(t *testing.T) {
 
 func TestParse(t *testing.T) {
 	t.Parallel()
-	const page = "# P\n\n```console\n$ aci-sync plan\nNothing\n$ echo $?\n2\n```\ntext `aci-sync plan`\n```console\n$ aci-sync run\nleads\n^C\nstopped\n```\n"
+	const page = "# P\n\n```console\n$ cat <<EOF\n> x\n> EOF\nx\n$ aci-sync plan\nNothing\n$ echo $?\n2\n```\ntext `aci-sync plan`\n```console\n$ aci-sync run\nleads\n^C\nstopped\n```\n"
 	steps, err := parse(page)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []step{
-		{line: 4, end: 5, command: "aci-sync plan", shown: "Nothing\n", mayFail: true},
-		{line: 6, end: 7, command: "echo $?", shown: "2\n"},
-		{line: 11, end: 14, command: "aci-sync run", shown: "leads\n", interrupted: true, after: "stopped\n"},
+		{line: 6, end: 7, command: "cat <<EOF\nx\nEOF", shown: "x\n"},
+		{line: 8, end: 9, command: "aci-sync plan", shown: "Nothing\n", mayFail: true},
+		{line: 10, end: 11, command: "echo $?", shown: "2\n"},
+		{line: 15, end: 18, command: "aci-sync run", shown: "leads\n", interrupted: true, after: "stopped\n"},
 	}
 	if diff := cmp.Diff(want, steps, cmp.AllowUnexported(step{})); diff != "" {
 		t.Error(diff)

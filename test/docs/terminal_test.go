@@ -1,7 +1,4 @@
-// Package firstday_test follows docs/first-day.md as an operator would: it executes every command of
-// the page, in order, on a Kubernetes control plane of its own and a simulated APIC, and compares what
-// the commands print with what the page shows.
-package firstday_test
+package docs_test
 
 import (
 	"bytes"
@@ -14,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,65 +22,20 @@ import (
 	"github.com/haystacknetworks/aci-sync/internal/lab"
 )
 
-const page = "../../docs/first-day.md"
-
-// update writes what is printed into the page where it differs from what is shown; then read the diff.
-var update = flag.Bool("update", false, "rewrite what the page shows")
+// update writes what is printed into a page where it differs from what is shown; then read the diff.
+var update = flag.Bool("update", false, "rewrite what pages show")
 
 // patience is how long a command that only looks may take to show what it is to show, and a process to
 // log it.
 const patience = time.Minute
 
-const password = "s3cret-of-the-first-day"
+const password = "s3cret-of-the-docs"
 
-// fabric is what the network team has made.
-const fabric = `{"fvTenant":{"attributes":{"name":"TEN_K8_C1"},"children":[
-	{"fvCtx":{"attributes":{"name":"VRF_K8_C1"}}},
-	{"vzBrCP":{"attributes":{"name":"CON_MCAST"}}},
-	{"l3extOut":{"attributes":{"name":"L3O_K8_C1"},"children":[
-		{"l3extRsEctx":{"attributes":{"tnFvCtxName":"VRF_K8_C1"}}},
-		{"l3extInstP":{"attributes":{"name":"EPG_K8_APP_MCAST","descr":"multicast receivers"},"children":[
-			{"fvRsCons":{"attributes":{"tnVzBrCPName":"CON_MCAST"}}}]}}]}}]}}`
-
-const epgDN = "uni/tn-TEN_K8_C1/out-L3O_K8_C1/instP-EPG_K8_APP_MCAST"
-
-// cluster is what runs there already.
-const cluster = `
-apiVersion: v1
-kind: Namespace
-metadata: {name: media}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: mcast, namespace: media}
-spec:
-  replicas: 2
-  selector: {matchLabels: {app: mcast}}
-  template:
-    metadata: {labels: {app: mcast}}
-    spec: {containers: [{name: mcast, image: registry.example.com/mcast}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: mcast, namespace: media}
-spec:
-  type: LoadBalancer
-  selector: {app: mcast}
-  ports: [{port: 5000}]
-`
-
-func TestFirstDay(t *testing.T) {
-	t.Parallel()
-	text, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	steps, err := parse(string(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	// Of its own, because the page installs and deletes what all tests share elsewhere.
-	l, err := lab.Start(t.Context(), lab.Options{Progress: t.Output()})
+// newLab starts a control plane of the test's own, because pages install and delete what all tests share elsewhere.
+func newLab(t *testing.T, o lab.Options) *lab.Lab {
+	t.Helper()
+	o.Progress = t.Output()
+	l, err := lab.Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,45 +44,11 @@ func TestFirstDay(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	sim, here := newSimulator(t)
-	stale := furnish(t, l, sim)
-	before := sim.Dump(epgDN)
-	term := newTerminal(t, l, here)
-	for i := range steps {
-		if err := term.play(&steps[i]); err != nil {
-			t.Fatalf("%s:%d: %s: %v", page, steps[i].line, steps[i].command, err)
-		}
-	}
-	if term.process != nil {
-		t.Errorf("%s leaves aci-sync running", page)
-	}
-	checkEnd(t, sim, before, stale)
-	if *update {
-		if err := os.WriteFile(page, []byte(rewrite(string(text), steps)), 0o644); err != nil { //nolint:gosec // a document
-			t.Fatal(err)
-		}
-	}
+	return l
 }
 
-// checkEnd checks what the page says of the fabric after the roll-back.
-func checkEnd(t *testing.T, sim *apicsim.Sim, before, stale string) {
-	t.Helper()
-	after := sim.Dump(epgDN)
-	for _, dn := range []string{epgDN, epgDN + "/rscons-CON_MCAST", epgDN + "/extsubnet-[" + stale + "]"} {
-		if _, ok := sim.Lookup(dn); !ok {
-			t.Errorf("%s is gone; the fabric before:\n%safter:\n%s", dn, before, after)
-		}
-	}
-	if n := strings.Count(after, "l3extSubnet"); n != 1 {
-		t.Errorf("%d subnets are left, want that of the network team:\n%s", n, after)
-	}
-	if strings.Contains(after, "aci-sync") {
-		t.Errorf("something of aci-sync is left:\n%s", after)
-	}
-}
-
-// newSimulator serves the fabric, and returns what stands for the placeholders of the page here.
-func newSimulator(t *testing.T) (*apicsim.Sim, map[string]string) {
+// newSimulator serves a fabric, and returns what stands for the placeholders of pages here.
+func newSimulator(t *testing.T, fabric string) (*apicsim.Sim, map[string]string) {
 	t.Helper()
 	sim := apicsim.New(apicsim.Options{Users: []apicsim.User{{Name: "aci-sync", Password: password}}})
 	t.Cleanup(sim.Close)
@@ -156,39 +75,6 @@ func newSimulator(t *testing.T) (*apicsim.Sim, map[string]string) {
 		"/etc/ssl/apic-ca.pem":       filepath.Join(dir, "ca.pem"),
 		"/run/secrets/apic-password": filepath.Join(dir, "password"),
 	}
-}
-
-// furnish brings the workload into the cluster and its IPv4 addresses onto the fabric, by hand, with
-// another one, which it returns.
-func furnish(t *testing.T, l *lab.Lab, sim *apicsim.Sim) (stale string) {
-	t.Helper()
-	ctx := t.Context()
-	if err := l.Apply(ctx, cluster); err != nil {
-		t.Fatal(err)
-	}
-	kubectl := func(args ...string) string {
-		out, err := l.Kubectl(ctx, append([]string{"-n", "media"}, args...)...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return out
-	}
-	kubectl("rollout", "status", "deployment/mcast", "--timeout=150s")
-	kubectl("wait", "--for=jsonpath={.status.loadBalancer.ingress[0].ip}", "service/mcast", "--timeout=60s")
-	stale = "10.99.0.7/32"
-	byHand := []string{stale}
-	for ip := range strings.FieldsSeq(kubectl("get", "pods", "-o", "jsonpath={.items[*].status.podIP}")) {
-		byHand = append(byHand, ip+"/32")
-	}
-	if len(byHand) != 3 {
-		t.Fatalf("the Pods have the addresses %v", byHand[1:])
-	}
-	for _, ip := range byHand {
-		if err := sim.Post(epgDN, fmt.Sprintf(`{"l3extSubnet":{"attributes":{"ip":%q}}}`, ip)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return stale
 }
 
 // terminal executes commands one by one; what one exports the next ones have. A second one runs
@@ -229,6 +115,33 @@ func newTerminal(t *testing.T, l *lab.Lab, here map[string]string) *terminal {
 		}
 	})
 	return term
+}
+
+// follow executes a page.
+func (term *terminal) follow(page string) {
+	t := term.t
+	t.Helper()
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps, err := parse(string(text))
+	if err != nil {
+		t.Fatalf("%s: %v", page, err)
+	}
+	for i := range steps {
+		if err := term.play(&steps[i]); err != nil {
+			t.Fatalf("%s:%d: %s: %v", page, steps[i].line, steps[i].command, err)
+		}
+	}
+	if term.process != nil {
+		t.Errorf("%s leaves aci-sync running", page)
+	}
+	if *update {
+		if err := os.WriteFile(page, []byte(rewrite(string(text), steps)), 0o644); err != nil { //nolint:gosec // a document
+			t.Fatal(err)
+		}
+	}
 }
 
 // play executes a step. What only looks is tried again until it shows what it is to show.
@@ -275,8 +188,10 @@ func pause() { <-time.After(200 * time.Millisecond) }
 
 // looks reports whether a command changes nothing, so that it may be repeated.
 func looks(command string) bool {
-	return command == "aci-sync plan" || strings.Contains(command, "kubectl get ") || strings.Contains(command, " get events ")
+	return command == "aci-sync plan" || gets.MatchString(command)
 }
+
+var gets = regexp.MustCompile(`^kubectl( -n [-a-z]+)? get `)
 
 // told puts the placeholders into what was printed.
 func (term *terminal) told(out string) string {
