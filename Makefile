@@ -90,6 +90,10 @@ fmt: ## format the code and apply go fix
 update-crds: ## generate the CustomResourceDefinition and deepcopy methods from api/
 	$(TOOL) controller-gen object crd paths=./api/... output:crd:dir=charts/aci-sync/crds output:object:dir=api/v1alpha1
 
+.PHONY: update-reference
+update-reference: ## write anew what docs/reference has from the program
+	$(GO) test ./internal/cli -run TestTheMetricsPageIsUpToDate -update
+
 .PHONY: update-chart
 update-chart: ## render the chart's goldens, install.yaml and README anew; then read the diff
 	$(GO) test ./charts -update
@@ -135,6 +139,6 @@ fix-check:
 .PHONY: tidy-check
 tidy-check:
 	@$(GO) mod tidy -diff || { echo "go.mod or go.sum is not tidy, run go mod tidy"; exit 1; }
-	@for dir in tools tools/helm tools/release tools/sbom; do \
+	@for dir in tools tools/helm tools/promtool tools/release tools/sbom; do \
 	  (cd $$dir && $(GO) mod tidy -diff) || { echo "$$dir/go.mod or $$dir/go.sum is not tidy"; exit 1; }; \
 	done

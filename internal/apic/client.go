@@ -236,6 +236,16 @@ func (c *Client) announce() {
 	c.changed = make(chan struct{})
 }
 
+// pace waits until the limiter lets a request pass. Its errors are those of the limiter.
+func (c *Client) pace(ctx context.Context, l *rate.Limiter) error {
+	start := time.Now()
+	err := l.Wait(ctx)
+	if c.opts.OnWait != nil {
+		c.opts.OnWait(time.Since(start))
+	}
+	return err
+}
+
 // sleep waits for d; false when ctx ended first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)

@@ -47,6 +47,10 @@ type Options struct {
 	// concurrently.
 	OnRequest func(op string, code int, dur time.Duration)
 
+	// OnWait is told how long each request waited because of Rate, or because logins are paced. As
+	// OnRequest.
+	OnWait func(dur time.Duration)
+
 	// OnLoginFailure is told of each login that failed: refused is for the credentials. As OnRequest.
 	OnLoginFailure func(refused bool)
 

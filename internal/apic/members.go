@@ -227,7 +227,7 @@ func (c *Client) alive(ctx context.Context, member *url.URL) bool {
 func (c *Client) ask(ctx context.Context, member *url.URL) bool {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	if c.requests.Wait(ctx) != nil {
+	if c.pace(ctx, c.requests) != nil {
 		return true // too much is asked as it is
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, member.JoinPath(probePath).String(), http.NoBody)

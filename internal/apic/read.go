@@ -253,6 +253,27 @@ func (c *Client) readSome(ctx context.Context, root aci.DN, class string, dns []
 	return c.whole(ctx, request{op: "read", dn: root, path: moPath(root), query: query(params...)})
 }
 
+// CountEPGs counts the external EPGs of the fabric, as far as the user may read it. One request, whose
+// answer is one number.
+//
+// Source: apic-rest.md 2.2: rsp-subtree-include=count yields one moCount. unverified: that it counts no more
+// than the user is shown, as a read does.
+func (c *Client) CountEPGs(ctx context.Context) (int, error) {
+	r := request{op: "count", path: "/api/class/" + aci.ClassExtEPG + ".json", query: query("rsp-subtree-include=count")}
+	rep, err := c.call(ctx, r)
+	if err != nil {
+		return 0, err
+	}
+	if len(rep.Objects) != 1 || rep.Objects[0].Class != "moCount" {
+		return 0, incomplete(r, "%d objects, and no count", len(rep.Objects))
+	}
+	n, err := strconv.Atoi(rep.Objects[0].Attrs["count"])
+	if err != nil || n < 0 {
+		return 0, incomplete(r, "the count is %q", rep.Objects[0].Attrs["count"])
+	}
+	return n, nil
+}
+
 // PauseTags lists the DNs at and below l that bear the tag aci.PauseKey, sorted. One request.
 func (c *Client) PauseTags(ctx context.Context, l aci.L3Out) ([]aci.DN, error) {
 	tags, err := c.whole(ctx, request{

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -425,9 +426,13 @@ func TestCall_ends_with_its_deadline(t *testing.T) {
 
 func TestCalls_share_the_rate(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		w.start(apicsim.Options{}, apic.Options{ReadOnce: true, Rate: 10})
+		var waited atomic.Int64
+		w.start(apicsim.Options{}, apic.Options{ReadOnce: true, Rate: 10, OnWait: func(d time.Duration) { waited.Add(int64(d)) }})
 		w.read()
 		time.Sleep(time.Minute)
+		if d := waited.Load(); d != 0 {
+			t.Errorf("at first requests waited %v", time.Duration(d))
+		}
 		start := time.Now()
 		done := make(chan error)
 		for range 120 {
@@ -444,5 +449,54 @@ func TestCalls_share_the_rate(t *testing.T) {
 		if d := time.Since(start).Round(time.Second); d != 10*time.Second {
 			t.Errorf("120 requests at 10/s with a burst of 20 took %v", d)
 		}
+		// The 21st waits 0.1 s, the 120th 10 s.
+		if d := time.Duration(waited.Load()).Round(time.Second); d != 505*time.Second {
+			t.Errorf("together they waited %v", d)
+		}
 	})
+}
+
+func TestCountEPGs(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s := w.start(apicsim.Options{}, apic.Options{ReadOnce: true})
+		check := func(want int) {
+			t.Helper()
+			if n, err := w.client.CountEPGs(t.Context()); err != nil || n != want {
+				t.Errorf("counted %d, %v, want %d", n, err, want)
+			}
+		}
+		check(0)
+		subnet(w, s, "10.0.0.1/32", "")
+		subnet(w, s, "10.0.0.2/32", "")
+		check(1)
+		for i := range 30 {
+			if err := s.Post("uni/tn-common", fmt.Sprintf(`{"l3extOut":{"attributes":{"name":"o"},"children":[{"l3extInstP":{"attributes":{"name":"e%d"}}}]}}`, i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.requests()
+		check(31)
+		if got := w.requests(); len(got) != 1 || got[0] != "GET /api/class/l3extInstP.json?rsp-subtree-include=count" {
+			t.Errorf("asked %q", got)
+		}
+	})
+}
+
+// What is no count is not taken for none.
+func TestCountEPGs_takes_nothing_but_a_count(t *testing.T) {
+	for _, body := range []string{
+		`{"totalCount":"1","imdata":[]}`, `{"totalCount":"0","imdata":[]}`, `{"imdata":[]}`,
+		`{"totalCount":"1","imdata":[{"moCount":{"attributes":{}}}]}`,
+		`{"totalCount":"1","imdata":[{"moCount":{"attributes":{"count":"-1"}}}]}`,
+		`{"totalCount":"1","imdata":[{"l3extInstP":{"attributes":{"count":"1"}}}]}`,
+		`{"totalCount":"2","imdata":[{"moCount":{"attributes":{"count":"1"}}},{"moCount":{"attributes":{"count":"1"}}}]}`,
+	} {
+		bubbleSub(t, body, func(t *testing.T, w *world) {
+			w.serve("apic1", scripted(200, body))
+			c := w.connect(apic.Options{ReadOnce: true}, "apic1")
+			if n, err := c.CountEPGs(t.Context()); err == nil || !strings.Contains(err.Error(), "incomplete answer") {
+				t.Errorf("%d, %v", n, err)
+			}
+		})
+	}
 }

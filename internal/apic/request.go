@@ -210,7 +210,7 @@ func plain(s string) string {
 func (c *Client) exchange(
 	ctx context.Context, member *url.URL, s *session, r request, read func(status int, body io.Reader) error,
 ) error {
-	if err := c.requests.Wait(ctx); err != nil {
+	if err := c.pace(ctx, c.requests); err != nil {
 		return fmt.Errorf("%s: %w", r, cause(ctx, err))
 	}
 	if r.op == "post" {

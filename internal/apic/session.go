@@ -262,7 +262,7 @@ func (c *Client) authenticate(ctx context.Context, member *url.URL, credential a
 		}
 		r.body = body
 	}
-	if err := c.authRate.Wait(ctx); err != nil {
+	if err := c.pace(ctx, c.authRate); err != nil {
 		return nil, fmt.Errorf("login: %w", cause(ctx, err))
 	}
 	if err := c.token(ctx, s, with, r); err != nil {
@@ -314,7 +314,7 @@ var errVersion = fmt.Errorf("no answer about the version within %v: %w", version
 //
 // Source: apic-rest.md 1.2. The answer's class is aaaLogin; one client expects aaaRefresh.
 func (c *Client) refresh(ctx context.Context, old *session) (*session, error) {
-	if err := c.authRate.Wait(ctx); err != nil {
+	if err := c.pace(ctx, c.authRate); err != nil {
 		return nil, fmt.Errorf("refresh: %w", cause(ctx, err))
 	}
 	s := *old

@@ -103,7 +103,7 @@ func (c *Client) afterDial(ctx context.Context, s *session, err error, failures 
 // any other request when the session is one of a certificate.
 func (c *Client) dialSocket(ctx context.Context, s *session) (*websocket.Conn, error) {
 	const op = "socket"
-	if err := c.requests.Wait(ctx); err != nil {
+	if err := c.pace(ctx, c.requests); err != nil {
 		return nil, fmt.Errorf("%s: %w", op, cause(ctx, err))
 	}
 	header := http.Header{}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/haystacknetworks/aci-sync/internal/aci"
 	"github.com/haystacknetworks/aci-sync/internal/apic"
+	"github.com/haystacknetworks/aci-sync/internal/controller"
 	"github.com/haystacknetworks/aci-sync/internal/desired"
 	"github.com/haystacknetworks/aci-sync/internal/plan"
 )
@@ -37,6 +38,7 @@ type config struct {
 	resyncInterval    time.Duration
 	apicRate          float64
 	orphanLimit       int
+	capacity          []string
 	leaderElect       bool
 	leaderNamespace   string
 	metricsAddress    string
@@ -69,6 +71,8 @@ func (c *config) addFlags(f *pflag.FlagSet) {
 func (c *config) addRunFlags(f *pflag.FlagSet) {
 	f.BoolVar(&c.dryRun, "dry-run", false, "tell what would be written, and write nothing, neither to the APIC nor to Kubernetes")
 	f.DurationVar(&c.resyncInterval, "resync-interval", 10*time.Minute, "how often everything is read again, jittered")
+	f.StringSliceVar(&c.capacity, "capacity", controller.DefaultCapacity().Strings(),
+		"how much the fabric has room for; 80 % of it is told, and nothing more; 0 is no limit")
 	c.addLeaseFlags(f)
 	f.StringVar(&c.metricsAddress, "metrics-bind-address", ":8080", "listener for Prometheus at /metrics; 0 is off")
 	f.StringVar(&c.probeAddress, "health-probe-bind-address", ":8081", "listener for /healthz and /readyz; 0 is off")
@@ -82,6 +86,7 @@ type settings struct {
 	members  []*url.URL
 	username string
 	apic     apic.Options
+	capacity controller.Capacity // of run alone
 	log      slog.Handler
 	logLevel slog.Level
 }
@@ -139,9 +144,13 @@ func (c *config) addLeaseFlags(f *pflag.FlagSet) {
 }
 
 // checkRun checks what addRunFlags added.
-func (c *config) checkRun() error {
+func (c *config) checkRun(s *settings) error {
 	if c.resyncInterval < 10*time.Second {
 		return fmt.Errorf("--resync-interval: %v is less than 10s, which would load the APIC for nothing", c.resyncInterval)
+	}
+	var err error
+	if s.capacity, err = controller.ParseCapacity(c.capacity); err != nil {
+		return fmt.Errorf("--capacity: %w", err)
 	}
 	if err := checkListener("--metrics-bind-address", c.metricsAddress); err != nil {
 		return err

@@ -41,7 +41,8 @@ func apicEnvironment(t *testing.T) {
 
 var defaults = config{
 	expose: []string{"pods", "services"}, scope: []string{"import-security"}, policy: "sync", epgDeletion: "unless-used",
-	resyncInterval: 10 * time.Minute, apicRate: 20, orphanLimit: 20, leaderElect: true, leaderNamespace: "kube-system",
+	resyncInterval: 10 * time.Minute, apicRate: 20, orphanLimit: 20,
+	capacity: []string{"epgs-per-l3out=250", "epgs-per-fabric=600", "subnets-per-vrf=20000"}, leaderElect: true, leaderNamespace: "kube-system",
 	metricsAddress: ":8080", probeAddress: ":8081", logLevel: "info",
 }
 
@@ -59,6 +60,7 @@ var others = []struct{ flag, twin, value string }{
 	{"dry-run", "ACI_SYNC_DRY_RUN", "true"},
 	{"resync-interval", "ACI_SYNC_RESYNC_INTERVAL", "1h"},
 	{"orphan-limit", "ACI_SYNC_ORPHAN_LIMIT", "5"},
+	{"capacity", "ACI_SYNC_CAPACITY", "epgs-per-l3out=100,subnets-per-vrf=0"},
 	{"apic-rate", "ACI_SYNC_APIC_RATE", "2.5"},
 	{"leader-elect", "ACI_SYNC_LEADER_ELECT", "false"},
 	{"leader-elect-namespace", "ACI_SYNC_LEADER_ELECT_NAMESPACE", "net"},
@@ -71,7 +73,8 @@ var others = []struct{ flag, twin, value string }{
 var othersParsed = config{
 	kubeconfig: "/kube/config", context: "prod", clusterID: "blue", namespaceSelector: "team=net",
 	allow: []string{"T1/*", "T2/OUT"}, expose: []string{"services"}, scope: []string{"import-security", "shared-security"},
-	policy: "upsert-only", epgDeletion: "always", dryRun: true, resyncInterval: time.Hour, apicRate: 2.5, orphanLimit: 5, leaderElect: false,
+	policy: "upsert-only", epgDeletion: "always", dryRun: true, resyncInterval: time.Hour, apicRate: 2.5, orphanLimit: 5,
+	capacity: []string{"epgs-per-l3out=100", "subnets-per-vrf=0"}, leaderElect: false,
 	leaderNamespace: "net", metricsAddress: "0", probeAddress: "127.0.0.1:9", logFormat: "text", logLevel: "debug",
 }
 

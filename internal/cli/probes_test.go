@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/haystacknetworks/aci-sync/internal/apic"
 )
 
@@ -63,43 +61,5 @@ func TestProbes_listen_where_they_are_told(t *testing.T) {
 	first.Server.Handler.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/healthz", nil))
 	if w.Code != http.StatusOK || w.Body.String() != "ok\n" {
 		t.Errorf("%d %s", w.Code, w.Body)
-	}
-}
-
-func TestMetrics_tell_of_refused_logins(t *testing.T) {
-	t.Parallel()
-	r := prometheus.NewRegistry()
-	failed := countLogins(r)
-	var status apic.Status
-	tellRefusal(r, func() apic.Status { return status })
-	gather := func() map[string]float64 {
-		t.Helper()
-		families, err := r.Gather()
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := map[string]float64{}
-		for _, f := range families {
-			for _, m := range f.GetMetric() {
-				name := f.GetName()
-				for _, l := range m.GetLabel() {
-					name += " " + l.GetValue()
-				}
-				got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
-			}
-		}
-		return got
-	}
-	if got := gather(); len(got) != 3 || got["acisync_apic_login_failures_total refused"] != 0 || got["acisync_apic_credentials_refused"] != 0 {
-		t.Errorf("%v", got)
-	}
-	failed(true)
-	failed(false)
-	failed(false)
-	status.Refused = true
-	got := gather()
-	if got["acisync_apic_login_failures_total refused"] != 1 || got["acisync_apic_login_failures_total unavailable"] != 2 ||
-		got["acisync_apic_credentials_refused"] != 1 {
-		t.Errorf("%v", got)
 	}
 }

@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/rest"
@@ -53,7 +51,7 @@ func newRun(stderr io.Writer) *cobra.Command {
 			}
 			s, err := c.check(stderr)
 			if err == nil {
-				err = c.checkRun()
+				err = c.checkRun(&s)
 			}
 			if err != nil {
 				return err
@@ -130,15 +128,14 @@ func assemble(ctx context.Context, log *slog.Logger, c config, s settings) (star
 	}
 	s.policy.Owner = s.owner
 
-	s.apic.OnRequest = countRequests(ctrlmetrics.Registry)
-	s.apic.OnLoginFailure = countLogins(ctrlmetrics.Registry)
-	s.apic.OnFailover = countFailovers(ctrlmetrics.Registry)
+	m := newMetrics(ctrlmetrics.Registry)
+	m.count(&s.apic)
 	fabric, err := apic.New(s.members, s.username, s.apic)
 	if err != nil {
 		return nil, err
 	}
-	tellRefusal(ctrlmetrics.Registry, fabric.Status)
 	probe := &probes{fabric: fabric.Status}
+	m.tell(ctrlmetrics.Registry, fabric.Status, func() bool { return probe.leading.Load() && holds(lease) })
 	notes, err := kube.NewNotes(cfg, mgr.GetClient())
 	if err != nil {
 		return nil, err
@@ -163,7 +160,7 @@ func assemble(ctx context.Context, log *slog.Logger, c config, s settings) (star
 		writer, cluster = nil, silent{}
 	}
 	loop := controller.New(fabric, writer, cluster, controller.Options{
-		Desired: s.desired, Policy: s.policy, Records: recorder != "", ResyncInterval: c.resyncInterval,
+		Desired: s.desired, Policy: s.policy, Records: recorder != "", ResyncInterval: c.resyncInterval, Capacity: s.capacity,
 		Logger: log, Metrics: ctrlmetrics.Registry,
 	})
 	if lease != nil {
@@ -198,6 +195,7 @@ func assemble(ctx context.Context, log *slog.Logger, c config, s settings) (star
 		mgr.Add(leader(func(ctx context.Context) error {
 			probe.leading.Store(true)
 			err := lead(ctx, log, fabric, loop)
+			probe.leading.Store(false)
 			finished.Store(true)
 			return err
 		})),
@@ -217,6 +215,15 @@ func assemble(ctx context.Context, log *slog.Logger, c config, s settings) (star
 		}
 		return err
 	}, nil
+}
+
+// holds reports whether the lease is held, or none is needed.
+func holds(lease *kube.Lease) bool {
+	if lease == nil {
+		return true
+	}
+	_, err := lease.MayWrite()
+	return err == nil
 }
 
 // stepDown gives the lease up, after the last write. While the APIC may yet carry one out, nobody
@@ -384,60 +391,6 @@ func checkRights(ctx context.Context, log *slog.Logger, cfg *rest.Config, rights
 		return nil
 	}
 	return fmt.Errorf("the cluster at %s does not let it: %s; grant it what the ClusterRole and the Role of the Helm chart do", cfg.Host, strings.Join(needed, "; "))
-}
-
-// countRequests counts and times APIC requests by operation and HTTP status.
-func countRequests(r prometheus.Registerer) func(op string, code int, dur time.Duration) {
-	total := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "acisync_apic_requests_total", Help: "Requests to the APIC, by operation and HTTP status; 0 is no answer.",
-	}, []string{"op", "code"})
-	took := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "acisync_apic_request_duration_seconds", Help: "How long the APIC took to answer, by operation.",
-	}, []string{"op"})
-	r.MustRegister(total, took)
-	return func(op string, code int, dur time.Duration) {
-		total.WithLabelValues(op, strconv.Itoa(code)).Inc()
-		took.WithLabelValues(op).Observe(dur.Seconds())
-	}
-}
-
-// countLogins counts logins that failed, by what for.
-func countLogins(r prometheus.Registerer) func(refused bool) {
-	failed := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "acisync_apic_login_failures_total",
-		Help: "Logins at the APIC, or sessions of a user certificate, that failed: the credentials were refused, or no usable answer came.",
-	}, []string{"reason"})
-	r.MustRegister(failed)
-	refused, unavailable := failed.WithLabelValues("refused"), failed.WithLabelValues("unavailable")
-	return func(r bool) {
-		if r {
-			refused.Inc()
-		} else {
-			unavailable.Inc()
-		}
-	}
-}
-
-// tellRefusal tells whether the APIC refuses the credentials. An alert needs it beside the counter,
-// because refused logins are rare by design.
-func tellRefusal(r prometheus.Registerer, status func() apic.Status) {
-	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "acisync_apic_credentials_refused", Help: "1 while the APIC refuses the password or certificate, as far as was tried.",
-	}, func() float64 {
-		if status().Refused {
-			return 1
-		}
-		return 0
-	}))
-}
-
-// countFailovers counts the sessions that began at another member of the APIC cluster.
-func countFailovers(r prometheus.Registerer) func() {
-	total := prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "acisync_apic_failovers_total", Help: "Sessions that began at another member of the APIC cluster than the one before.",
-	})
-	r.MustRegister(total)
-	return total.Inc
 }
 
 // framework passes on what controller-runtime and client-go have to say at a minimum level.

@@ -34,9 +34,14 @@ func newVersion() *cobra.Command {
 }
 
 func versionLine() string {
-	info, _ := debug.ReadBuildInfo()
-	v, c := describe(charts.Version(), commit, release == "true", info)
+	v, c := build()
 	return fmt.Sprintf("aci-sync %s, commit %s, %s %s/%s", v, c, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+// build is the version and the commit that this program was built from.
+func build() (version, revision string) {
+	info, _ := debug.ReadBuildInfo()
+	return describe(charts.Version(), commit, release == "true", info)
 }
 
 // pseudo is the end of a version that Go makes up for a commit without a tag.

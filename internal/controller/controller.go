@@ -39,6 +39,8 @@ type APIC interface {
 	ReadRelations(ctx context.Context) (aci.Update, error)
 	// ReadFaults subscribes to the faults of leafs and reads them.
 	ReadFaults(ctx context.Context) (aci.Update, error)
+	// CountEPGs counts the external EPGs of the fabric, as far as the user may read it.
+	CountEPGs(ctx context.Context) (int, error)
 	// Login returns what the APIC said of itself and of the user at the newest login; false before
 	// the first.
 	Login() (aci.Login, bool)
@@ -76,6 +78,7 @@ type Options struct {
 	Policy         plan.Policy
 	Records        bool          // the cluster keeps records
 	ResyncInterval time.Duration // between full reads of an L3Out, jittered by a tenth; 0 means 10 minutes
+	Capacity       Capacity      // of which it is told when it is nearly used up; zero for never
 	Workers        int           // VRFs worked on at a time; 0 means 4
 	// Random is what jitter is made of: numbers in [0, 1). nil is the one of math/rand/v2. It may be
 	// called concurrently.
@@ -105,6 +108,7 @@ type Controller struct {
 	want        *desired.State
 	have        *observed.State
 	queue       workqueue.TypedDelayingInterface[aci.DN] // keys are domains; nil before Run
+	leadsSince  time.Time                                // when Run began; zero before and after
 	running     bool                                     // Run has read what there is; before that nothing is decided
 	silent      bool                                     // problems are returned by Plan, not told
 	watches     map[aci.L3Out]*watch
@@ -132,17 +136,19 @@ type Controller struct {
 	unrelated   bool      // the relations of L3Outs to VRFs cannot be read, and that was said
 	blind       bool      // marked objects may not be looked for
 	faults      faultWatch
+	capacity    capacityWatch
 }
 
 // watch is an L3Out that is read and subscribed to.
 type watch struct {
-	readAt  time.Time     // of the next full read
-	missing bool          // it did not exist when it was read or heard of last
-	recheck time.Duration // between the last two looks at a missing one, or attempts to read it
-	pauseAt time.Time     // when the pause tags were read last
-	holds   bool          // something in it may bear our mark: nothing is decided before it is read
-	denied  bool          // the user may not read it, as was found last
-	among   aci.VRF       // whose other L3Outs are followed for its sake
+	readAt   time.Time     // of the next full read
+	lastRead time.Time     // when it was read whole last; zero for never
+	missing  bool          // it did not exist when it was read or heard of last
+	recheck  time.Duration // between the last two looks at a missing one, or attempts to read it
+	pauseAt  time.Time     // when the pause tags were read last
+	holds    bool          // something in it may bear our mark: nothing is decided before it is read
+	denied   bool          // the user may not read it, as was found last
+	among    aci.VRF       // whose other L3Outs are followed for its sake
 }
 
 // doubled is how long to wait for the next look.
@@ -189,6 +195,10 @@ func New(apic APIC, writer Writer, cluster Cluster, o Options) *Controller {
 		shown:     map[shown]int{},
 		records:   newRecords(),
 		faults:    newFaultWatch(),
+		capacity:  newCapacityWatch(),
+	}
+	if o.Metrics != nil {
+		o.Metrics.MustRegister(newGauges(c))
 	}
 	return c
 }
@@ -251,7 +261,8 @@ func (c *Controller) Synced() { c.syncing.Do(func() { close(c.synced) }) }
 func (c *Controller) Run(ctx context.Context) error {
 	queue := workqueue.NewTypedDelayingQueue[aci.DN]()
 	c.mu.Lock()
-	c.queue = queue
+	c.queue, c.leadsSince = queue, time.Now()
+	defer c.endLead()
 	if c.keeps() {
 		c.records.queue = workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[aci.ExtEPG](500*time.Millisecond, time.Minute))
@@ -268,6 +279,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		}
 		var workers errgroup.Group
 		workers.Go(func() error { c.followFaults(ctx); return nil })
+		workers.Go(func() error { c.followCapacity(ctx); return nil })
 		for range c.opts.Workers {
 			workers.Go(func() error { c.work(ctx); return nil })
 		}
@@ -283,6 +295,13 @@ func (c *Controller) Run(ctx context.Context) error {
 		return nil
 	})
 	return g.Wait()
+}
+
+// endLead ends what only who leads can tell.
+func (c *Controller) endLead() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leadsSince = time.Time{}
 }
 
 // listen folds what the APIC announces.
@@ -323,6 +342,7 @@ func (c *Controller) fold(u aci.Update) {
 	key, existed := c.have.Domain(l), c.have.Exists(l)
 	places := c.have.Fold(u)
 	c.noteFaults()
+	c.outgrows()
 	c.mark(places)
 	if now := c.have.Domain(l); now != key {
 		c.rehome(l, key, now)
@@ -343,7 +363,6 @@ func (c *Controller) fold(u aci.Update) {
 		w.readAt = time.Now().Add(recheckMin)
 	}
 	if !c.have.Complete(l) {
-		c.metrics.complete(l, false)
 		c.queue.Add(c.have.Domain(l))
 	}
 }
@@ -414,7 +433,8 @@ func (c *Controller) start(ctx context.Context) error {
 		c.queue.Add(c.have.Domain(l)) // also where nothing is dirty the next read must come
 	}
 	c.progress()
-	c.log.Info("in control", "sub", len(c.watches), "subnets", c.have.Owned())
+	subnets, _ := c.have.Owned()
+	c.log.Info("in control", "sub", len(c.watches), "subnets", subnets)
 	return nil
 }
 

@@ -173,6 +173,9 @@ func (m *mirror) PauseTags(context.Context, aci.L3Out) ([]aci.DN, error) { retur
 
 func (m *mirror) Forget(aci.DN) {}
 
+// CountEPGs is not asked.
+func (m *mirror) CountEPGs(context.Context) (int, error) { return 0, nil }
+
 func (m *mirror) ReadFaults(context.Context) (aci.Update, error) {
 	return aci.Update{Kind: aci.FullRead, Root: aci.Topology}, nil
 }

@@ -54,6 +54,7 @@ type options struct {
 	silent     bool              // logins do not tell what the user may read
 	unrecorded bool              // records are not kept
 	metrics    prometheus.Registerer
+	capacity   controller.Capacity
 	members    int // of the APIC cluster; 0 is one
 }
 
@@ -320,6 +321,7 @@ func (w *world) build(once bool) (*apic.Client, *controller.Controller) {
 	loop := controller.New(client, writer, w, controller.Options{
 		Desired: desired.Options{Expose: desired.Expose{Pods: true, Services: true}},
 		Records: !w.opts.unrecorded, Policy: policy, ResyncInterval: w.opts.resync, Logger: log, Metrics: w.opts.metrics,
+		Capacity: w.opts.capacity,
 	})
 	return client, loop
 }

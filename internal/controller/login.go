@@ -122,7 +122,6 @@ func (c *Controller) notShown(l aci.L3Out, err error) {
 	}
 	w.denied = true
 	c.have.Fold(aci.Update{Kind: aci.Gap, Root: l.DN()})
-	c.metrics.complete(l, false)
 	why := domains(c.login)
 	if answer, ok := errors.AsType[*aci.Error](err); ok {
 		why = answer.Text

@@ -111,13 +111,7 @@ func (c *Controller) tell(at origin, list []desired.Problem) {
 		c.shown[k]++
 		// A workload with another mistake than before is told; of its many addresses the first
 		// one speaks for all.
-		if first := c.shown[k] == 1; first || at.workload != (desired.Ref{}) && !slices.Contains(old, q) {
-			if first {
-				c.metrics.problem(q.Reason, 1)
-			}
-			if c.silent {
-				continue
-			}
+		if !c.silent && (c.shown[k] == 1 || at.workload != (desired.Ref{}) && !slices.Contains(old, q)) {
 			if at.from != refusals { // that is an error, and logged as one
 				c.log.Warn("a person is needed", strings.ToLower(q.Ref.Kind), q.Ref.Namespace+"/"+q.Ref.Name,
 					"reason", q.Reason, "err", q.Message)
@@ -129,7 +123,6 @@ func (c *Controller) tell(at origin, list []desired.Problem) {
 		k := shown{q.Ref, q.Reason}
 		if c.shown[k]--; c.shown[k] == 0 {
 			delete(c.shown, k)
-			c.metrics.problem(q.Reason, -1)
 		}
 	}
 	if len(list) == 0 {
@@ -159,7 +152,7 @@ func (c *Controller) tell(at origin, list []desired.Problem) {
 func (c *Controller) applied(p plan.Post, dur time.Duration) {
 	told := map[desired.Ref]map[string]bool{}
 	for _, ch := range p.Changes {
-		c.metrics.change(ch.Action)
+		c.metrics.change(ch)
 		reason := ReasonSynced
 		if ch.Reason == plan.Restored || ch.Reason == plan.Drifted || ch.Reason == plan.Unmarked {
 			reason = ReasonReverted

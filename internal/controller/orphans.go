@@ -120,11 +120,6 @@ func (c *Controller) hold(places map[aci.Place]struct{}, held []plan.Held, unset
 		c.held[e][h.DN] = h.Place
 		c.later[h.Place] = time.Now().Add(heldPause)
 	}
-	n := 0
-	for _, waiting := range c.held {
-		n += len(waiting)
-	}
-	c.metrics.hold(n)
 }
 
 const heldMessage = "objects that bear the mark of this cluster and that no workload claims are kept: they are many, and nothing " +

@@ -204,8 +204,7 @@ func (c *Controller) read(ctx context.Context, l aci.L3Out) error {
 	}
 	w.missing = !c.have.Exists(l)
 	w.pauseAt = now
-	c.metrics.complete(l, c.have.Complete(l))
-	c.metrics.lastRead(l, now)
+	w.lastRead = now
 	// All of it is compared: a place that something forgot to touch is stale no longer than this.
 	for _, e := range c.want.EPGs() {
 		if e.L3Out == l {
@@ -450,7 +449,6 @@ func (c *Controller) tidy(key aci.DN) {
 	for _, l := range idle {
 		c.apic.Forget(l.DN())
 		c.have.Forget(l)
-		c.metrics.forget(l)
 		if delete(c.watches, l); len(c.watches) == 0 {
 			c.forgetFaults()
 			c.forgetRelations()

@@ -300,7 +300,7 @@ func (c *Controller) statusOf(e aci.ExtEPG) desired.Status {
 
 // remark reports whether a problem does not stand in the way of its external EPG.
 func remark(reason string) bool {
-	return reason == desired.ReasonHostNetwork || reason == desired.ReasonNotExposed
+	return reason == desired.ReasonHostNetwork || reason == desired.ReasonNotExposed || reason == ReasonCapacityNear
 }
 
 // maxNamed is how many workloads a condition names.
@@ -330,6 +330,9 @@ func (c *Controller) conditions(e aci.ExtEPG) []desired.Condition {
 	}
 	if why := c.kept[e]; why != "" {
 		messages[ReasonKept] = map[string][]string{"no workload names it any more; it stays because of " + why: nil}
+	}
+	if near := c.crowded(e); len(near) > 0 {
+		messages[ReasonCapacityNear] = map[string][]string{strings.Join(near, "; "): nil}
 	}
 	var out []desired.Condition
 	for _, reason := range slices.Sorted(maps.Keys(messages)) {

@@ -122,7 +122,6 @@ func (c *Controller) overlook(l aci.L3Out, err error) {
 	}
 	w.denied, w.readAt = true, time.Now().Add(c.jitter())
 	c.have.Fold(aci.Update{Kind: aci.Gap, Root: l.DN()})
-	c.metrics.complete(l, false)
 }
 
 // overlooked reports whether l is not needed and may not be read: nobody waits for it.

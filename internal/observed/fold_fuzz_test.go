@@ -31,8 +31,8 @@ func FuzzFold(f *testing.F) {
 			for _, root := range []aci.DN{"uni/tn-T/out-A", "uni/tn-T/out-A/instP-E", aci.Topology, aci.Universe} {
 				s.Fold(aci.Update{Kind: kind, Root: root, Objects: rep.Objects})
 			}
-			if s.Owned() > 0 && !strings.Contains(string(data), "k1") && !strings.Contains(string(data), `\\`) {
-				t.Errorf("%d subnets are ours, and nothing bears our mark: %s", s.Owned(), cmp.Diff(nil, rep.Objects))
+			if subnets, epgs := s.Owned(); subnets+epgs > 0 && !strings.Contains(string(data), "k1") && !strings.Contains(string(data), `\\`) {
+				t.Errorf("%d subnets and %d EPGs are ours, and nothing bears our mark: %s", subnets, epgs, cmp.Diff(nil, rep.Objects))
 			}
 		}
 	})

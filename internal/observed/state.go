@@ -313,19 +313,36 @@ func (s *State) setPaused(l aci.L3Out, d aci.DN, paused bool, t *touched) {
 	}
 }
 
-// Owned counts the subnets that bear our mark.
-func (s *State) Owned() int {
-	n := 0
-	for _, o := range s.l3outs {
-		for _, g := range o.epgs {
-			for _, sub := range g.subnets {
-				if s.ours(sub.Mark, sub.DN) {
-					n++
+// Owned counts the subnets and external EPGs that bear our mark.
+func (s *State) Owned() (subnets, epgs int) {
+	for l, o := range s.l3outs {
+		for name, g := range o.epgs {
+			if g.exists && s.ours(g.Mark, aci.ExtEPG{L3Out: l, Name: name}.DN()) {
+				epgs++
+			}
+			for _, n := range g.subnets {
+				if s.ours(n.Mark, n.DN) {
+					subnets++
 				}
 			}
 		}
 	}
-	return n
+	return subnets, epgs
+}
+
+// Count counts the external EPGs and the subnets of l, whoever made them.
+func (s *State) Count(l aci.L3Out) (epgs, subnets int) {
+	o := s.l3outs[l]
+	if o == nil {
+		return 0, 0
+	}
+	for _, g := range o.epgs {
+		if g.exists {
+			epgs++
+			subnets += len(g.subnets)
+		}
+	}
+	return epgs, subnets
 }
 
 // Marked reports whether anything at or below l bears our mark, or is expected to.
