@@ -1,6 +1,7 @@
 package docs_test
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -67,4 +68,28 @@ func read(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// TestUser takes the bodies of docs/reference/credentials.md for what they say. The simulator makes users another way, so
+// it is given only that for a tenant.
+func TestUser(t *testing.T) {
+	t.Parallel()
+	sim, _ := newSimulator(t, installFabric)
+	posted := 0
+	for _, body := range blocks(t, "../../docs/reference/credentials.md", "json") {
+		var object map[string]any
+		if err := json.Unmarshal([]byte(body), &object); err != nil || len(object) != 1 {
+			t.Errorf("that is no object: %v\n%s", err, body)
+		}
+		if object["fvTenant"] == nil {
+			continue
+		}
+		if err := sim.Post("uni", body); err != nil {
+			t.Error(err)
+		}
+		posted++
+	}
+	if _, ok := sim.Lookup("uni/tn-TEN_K8_C1/domain-orchestrate"); !ok || posted != 1 {
+		t.Errorf("%d bodies put a tenant into a security domain:\n%s", posted, sim.Dump("uni/tn-TEN_K8_C1"))
+	}
 }
