@@ -2,7 +2,6 @@ package docs_test
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -130,15 +129,9 @@ func (c *cluster) eventually(within time.Duration, f func() error) {
 // once: so the chart gets ports that are free.
 func (c *cluster) addHelm() {
 	c.Helper()
-	top, err := filepath.Abs("../..")
-	c.must(err)
-	c.must(os.Symlink(filepath.Join(top, "charts"), filepath.Join(c.term.dir, "charts")))
-	build := exec.CommandContext(c.Context(), "go", "tool", "-modfile=tools/helm/go.mod", "-n", "helm")
-	build.Dir = top
-	program, err := build.Output() // builds it
-	c.must(err)
+	c.term.addCharts()
 	script := fmt.Sprintf("#!/bin/sh\ncase $1 in\ninstall | upgrade) set -- \"$@\" --set metrics.port=%d,probes.port=%d ;;\nesac\nexec %s \"$@\"\n",
-		c.freePort(20100), c.freePort(21100), strings.TrimSpace(string(program)))
+		c.freePort(20100), c.freePort(21100), helm(c.T))
 	c.must(os.WriteFile(filepath.Join(c.term.dir, "bin", "helm"), []byte(script), 0o755)) //nolint:gosec // a program
 }
 
@@ -154,16 +147,9 @@ func (c *cluster) helm(args ...string) error {
 // addPrometheusOperator adds the definitions of what the chart makes for it.
 func (c *cluster) addPrometheusOperator() {
 	c.Helper()
-	const name = "github.com/prometheus-operator/prometheus-operator"
-	cmd := exec.CommandContext(c.Context(), "go", "mod", "download", "-json", name)
-	cmd.Dir = "../../tools/lab/prometheus-operator"
-	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off")
-	out, err := cmd.Output()
-	c.must(err)
-	var module struct{ Dir string }
-	c.must(json.Unmarshal(out, &module))
+	dir := moduleDir(c.T, "prometheus-operator", "github.com/prometheus-operator/prometheus-operator")
 	for _, crd := range []string{"servicemonitors", "prometheusrules"} {
-		c.kubectl("apply", "--server-side", "--filename="+filepath.Join(module.Dir, "example/prometheus-operator-crd", "monitoring.coreos.com_"+crd+".yaml"))
+		c.kubectl("apply", "--server-side", "--filename="+filepath.Join(dir, "example/prometheus-operator-crd", "monitoring.coreos.com_"+crd+".yaml"))
 	}
 	c.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
 }

@@ -59,9 +59,9 @@ func parse(page string) ([]step, error) {
 			}
 			last := &steps[len(steps)-1]
 			last.interrupted, last.end = true, i+1
-		case strings.HasPrefix(line, "> ") && len(steps) > 0 && steps[len(steps)-1].line == i: // the command goes on
+		case (line == ">" || strings.HasPrefix(line, "> ")) && len(steps) > 0 && steps[len(steps)-1].line == i: // the command goes on
 			last := &steps[len(steps)-1]
-			last.command += "\n" + line[2:]
+			last.command += "\n" + strings.TrimPrefix(line[1:], " ")
 			last.line, last.end = i+1, i+1
 		default:
 			last := &steps[len(steps)-1]
@@ -191,16 +191,16 @@ func TestFits(t *testing.T) {
 
 func TestParse(t *testing.T) {
 	t.Parallel()
-	const page = "# P\n\n```console\n$ cat <<EOF\n> x\n> EOF\nx\n$ aci-sync plan\nNothing\n$ echo $?\n2\n```\ntext `aci-sync plan`\n```console\n$ aci-sync run\nleads\n^C\nstopped\n```\n"
+	const page = "# P\n\n```console\n$ cat <<EOF\n> x\n>\n> EOF\nx\n$ aci-sync plan\nNothing\n$ echo $?\n2\n```\ntext `aci-sync plan`\n```console\n$ aci-sync run\nleads\n^C\nstopped\n```\n"
 	steps, err := parse(page)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []step{
-		{line: 6, end: 7, command: "cat <<EOF\nx\nEOF", shown: "x\n"},
-		{line: 8, end: 9, command: "aci-sync plan", shown: "Nothing\n", mayFail: true},
-		{line: 10, end: 11, command: "echo $?", shown: "2\n"},
-		{line: 15, end: 18, command: "aci-sync run", shown: "leads\n", interrupted: true, after: "stopped\n"},
+		{line: 7, end: 8, command: "cat <<EOF\nx\n\nEOF", shown: "x\n"},
+		{line: 9, end: 10, command: "aci-sync plan", shown: "Nothing\n", mayFail: true},
+		{line: 11, end: 12, command: "echo $?", shown: "2\n"},
+		{line: 16, end: 19, command: "aci-sync run", shown: "leads\n", interrupted: true, after: "stopped\n"},
 	}
 	if diff := cmp.Diff(want, steps, cmp.AllowUnexported(step{})); diff != "" {
 		t.Error(diff)

@@ -47,10 +47,11 @@ func newLab(t *testing.T, o lab.Options) *lab.Lab {
 	return l
 }
 
-// newSimulator serves a fabric, and returns what stands for the placeholders of pages here.
-func newSimulator(t *testing.T, fabric string) (*apicsim.Sim, map[string]string) {
+// newSimulator serves a fabric, and returns what stands for the placeholders of pages here. The user has rights to these
+// tenants, or else to all.
+func newSimulator(t *testing.T, fabric string, tenants ...string) (*apicsim.Sim, map[string]string) {
 	t.Helper()
-	sim := apicsim.New(apicsim.Options{Users: []apicsim.User{{Name: "aci-sync", Password: password}}})
+	sim := apicsim.New(apicsim.Options{Users: []apicsim.User{{Name: "aci-sync", Password: password, Tenants: tenants}}})
 	t.Cleanup(sim.Close)
 	if err := sim.Seed([]byte(fabric)); err != nil {
 		t.Fatal(err)
