@@ -2,6 +2,7 @@ package observed
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -30,11 +31,12 @@ func (s *State) in() string {
 		}
 		return out
 	}
-	text := fmt.Sprint(names("V"), names("W"), s.Related())
+	var text strings.Builder
+	text.WriteString(fmt.Sprint(names("V"), names("W"), s.Related()))
 	for _, l := range s.Unclear() {
-		text += " unclear " + l.Name
+		text.WriteString(" unclear " + l.Name)
 	}
-	return text
+	return text.String()
 }
 
 func TestState_knows_the_VRFs_of_L3Outs_that_it_did_not_read(t *testing.T) {
