@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"strconv"
@@ -43,6 +44,7 @@ type config struct {
 	leaderNamespace   string
 	metricsAddress    string
 	probeAddress      string
+	pprofAddress      string
 	logFormat         string
 	logLevel          string
 }
@@ -76,6 +78,7 @@ func (c *config) addRunFlags(f *pflag.FlagSet) {
 	c.addLeaseFlags(f)
 	f.StringVar(&c.metricsAddress, "metrics-bind-address", ":8080", "listener for Prometheus at /metrics; 0 is off")
 	f.StringVar(&c.probeAddress, "health-probe-bind-address", ":8081", "listener for /healthz and /readyz; 0 is off")
+	f.StringVar(&c.pprofAddress, "pprof-bind-address", "0", "listener for Go profiles at /debug/pprof/, on loopback only; 0 is off")
 }
 
 // settings are the configuration, checked.
@@ -155,7 +158,10 @@ func (c *config) checkRun(s *settings) error {
 	if err := checkListener("--metrics-bind-address", c.metricsAddress); err != nil {
 		return err
 	}
-	return checkListener("--health-probe-bind-address", c.probeAddress)
+	if err := checkListener("--health-probe-bind-address", c.probeAddress); err != nil {
+		return err
+	}
+	return checkLoopback("--pprof-bind-address", c.pprofAddress)
 }
 
 // oneOf reports whether value is the second of two choices.
@@ -177,6 +183,18 @@ func checkListener(flag, address string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %q is neither 0 nor an address such as :8080 or 127.0.0.1:8080", flag, address)
+	}
+	return nil
+}
+
+// checkLoopback is checkListener for what is nobody else's business: a profile tells what a process has in memory.
+func checkLoopback(flag, address string) error {
+	if err := checkListener(flag, address); err != nil || address == "0" {
+		return err
+	}
+	host, _, _ := net.SplitHostPort(address)
+	if ip, err := netip.ParseAddr(host); err != nil || !ip.IsLoopback() {
+		return fmt.Errorf("%s: %q is not a loopback address such as 127.0.0.1:6060", flag, address)
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ var defaults = config{
 	expose: []string{"pods", "services"}, scope: []string{"import-security"}, policy: "sync", epgDeletion: "unless-used",
 	resyncInterval: 10 * time.Minute, apicRate: 20, orphanLimit: 20,
 	capacity: []string{"epgs-per-l3out=250", "epgs-per-fabric=600", "subnets-per-vrf=20000"}, leaderElect: true, leaderNamespace: "kube-system",
-	metricsAddress: ":8080", probeAddress: ":8081", logLevel: "info",
+	metricsAddress: ":8080", probeAddress: ":8081", pprofAddress: "0", logLevel: "info",
 }
 
 // others is a configuration in which nothing has its default, as flags and by twins.
@@ -66,6 +66,7 @@ var others = []struct{ flag, twin, value string }{
 	{"leader-elect-namespace", "ACI_SYNC_LEADER_ELECT_NAMESPACE", "net"},
 	{"metrics-bind-address", "ACI_SYNC_METRICS_BIND_ADDRESS", "0"},
 	{"health-probe-bind-address", "ACI_SYNC_HEALTH_PROBE_BIND_ADDRESS", "127.0.0.1:9"},
+	{"pprof-bind-address", "ACI_SYNC_PPROF_BIND_ADDRESS", "[::1]:6060"},
 	{"log-format", "ACI_SYNC_LOG_FORMAT", "text"},
 	{"log-level", "ACI_SYNC_LOG_LEVEL", "debug"},
 }
@@ -75,7 +76,7 @@ var othersParsed = config{
 	allow: []string{"T1/*", "T2/OUT"}, expose: []string{"services"}, scope: []string{"import-security", "shared-security"},
 	policy: "upsert-only", epgDeletion: "always", dryRun: true, resyncInterval: time.Hour, apicRate: 2.5, orphanLimit: 5,
 	capacity: []string{"epgs-per-l3out=100", "subnets-per-vrf=0"}, leaderElect: false,
-	leaderNamespace: "net", metricsAddress: "0", probeAddress: "127.0.0.1:9", logFormat: "text", logLevel: "debug",
+	leaderNamespace: "net", metricsAddress: "0", probeAddress: "127.0.0.1:9", pprofAddress: "[::1]:6060", logFormat: "text", logLevel: "debug",
 }
 
 func diff(want, got config) string { return cmp.Diff(want, got, cmp.AllowUnexported(config{})) }

@@ -330,6 +330,7 @@ func newManager(cfg *rest.Config, c config, lease *kube.Lease, log logr.Logger) 
 		Logger:                  log,
 		Metrics:                 metricsserver.Options{BindAddress: c.metricsAddress},
 		HealthProbeBindAddress:  "0", // see probes
+		PprofBindAddress:        c.pprofAddress,
 		GracefulShutdownTimeout: new(shutdownTimeout),
 	}
 	if lease != nil {

@@ -33,6 +33,7 @@ type process struct {
 	from    int     // where the log of this one begins
 	probe   string  // where its probes are
 	metrics string
+	pprof   string
 	ended   chan struct{} // closed when it ended
 	err     error         // of Wait; not before ended is closed
 }
@@ -91,7 +92,7 @@ func (p *process) stop() error {
 // acisyncVerb starts and stops aci-sync, and looks at it:
 //
 //	acisync start [-name N] [-nowait] [-link] [-env K=V]... [FLAG...]   until it is in control; -link: see link; with
-//	                                                            the flag -metrics it serves them
+//	                                                            the flag -metrics or -pprof it serves them
 //	acisync stop | kill | term [-name N]                        term does not wait
 //	acisync exited [-name N] [CODE]                             waits for the end, by itself or after term; 0 is expected
 //	acisync ended [-name N] CODE                                it has ended, with this exit code
@@ -99,6 +100,7 @@ func (p *process) stop() error {
 //	acisync log [-name N] REGEXP [COUNT]                        lines since the start
 //	acisync ready | alive [-name N]                             its probes
 //	acisync metrics [-name N] REGEXP                            a line of what Prometheus gets
+//	acisync profile [-name N]                                   a profile of its memory is one
 //	acisync memory [-name N] COUNT                              MiB of resident memory
 //	acisync plan CODE FILE [FLAG...]                            what plan prints, and its exit code
 //	acisync once CODE FILE COMMAND [FLAG...]                    the same of another command that ends by itself;
@@ -182,6 +184,12 @@ func acisyncVerb(s *story, ts *testscript.TestScript, args []string) error {
 		return nil
 	case "metrics":
 		return p.measured(s.ctx, args)
+	case "profile":
+		text, err := fetch(s.ctx, "http://"+p.pprof+"/debug/pprof/heap")
+		if err == nil && !strings.HasPrefix(text, "\x1f\x8b") { // gzip
+			err = fmt.Errorf("%d bytes that are no profile", len(text))
+		}
+		return err
 	case "memory":
 		return p.memory(ts, args)
 	}
@@ -205,6 +213,12 @@ func (s *story) start(name string, wait bool, env, flags []string) error {
 			return err
 		}
 		flags[i] = "--metrics-bind-address=" + p.metrics
+	}
+	if i := slices.Index(flags, "-pprof"); i >= 0 {
+		if p.pprof, err = freeAddress(s.ctx); err != nil {
+			return err
+		}
+		flags[i] = "--pprof-bind-address=" + p.pprof
 	}
 	if slices.Contains(flags, "--leader-elect") {
 		user, err := electedUser(name, p.run)
