@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"sync"
 	"testing"
 	"time"
@@ -379,8 +380,8 @@ func TestWrong_passwords_lock_no_account(t *testing.T) {
 			t.Cleanup(m.Close)
 			w.serve(host, m)
 		}
-		refused := 0
-		w.connect(apic.Options{PasswordFile: file, OnLoginFailure: func(bool) { refused++ }}, "apic1", "apic2", "apic3")
+		var refused atomic.Int32
+		w.connect(apic.Options{PasswordFile: file, OnLoginFailure: func(bool) { refused.Add(1) }}, "apic1", "apic2", "apic3")
 		w.run()
 		for i := range 2 * 60 * 60 {
 			if i%7 == 0 {
@@ -394,8 +395,8 @@ func TestWrong_passwords_lock_no_account(t *testing.T) {
 				t.Fatalf("locked after %ds\n%s", i, strings.Join(w.requests(), "\n"))
 			}
 		}
-		if n := count(w.requests(), "POST /api/aaaLogin.json"); n != refused || n < 20 {
-			t.Errorf("%d logins, %d were told to be refused", n, refused)
+		if n := count(w.requests(), "POST /api/aaaLogin.json"); n != int(refused.Load()) || n < 20 {
+			t.Errorf("%d logins, %d were told to be refused", n, refused.Load())
 		}
 		write(password)
 		time.Sleep(5*time.Minute + 5*time.Second)
