@@ -50,14 +50,16 @@ demo-stop: ## stop what make demo KEEP=1 left running
 
 ##@ Test
 
+# Stories and documents go first, beside the rest: they wait more than they compute.
 .PHONY: test
 test: ## run everything: units, goldens, fuzz seeds, stories on the lab, under the race detector
 	@race=-race; cc=$$($(GO) env CC); \
 	if [ "$$($(GO) env CGO_ENABLED)" != 1 ] || ! echo '#include <stdlib.h>' | $$cc -x c -c -o /dev/null - 2>/dev/null; then \
 	  race=; echo "make test: no cgo or no C compiler ($$cc), so the race detector is off" >&2; \
 	fi; \
+	first=; if [ "$(PKGS)" = ./... ]; then first='-p 3 ./test/stories ./test/docs'; fi; \
 	set -x; \
-	$(GO) run ./test/labctl run -- $(GO) test $$race -timeout 20m $(TESTFLAGS) $(PKGS) || exit 1; \
+	$(GO) run ./test/labctl run -- $(GO) test $$race -timeout 20m $(TESTFLAGS) $$first $(PKGS) || exit 1; \
 	if [ "$(PKGS)" = ./... ]; then $(GO) -C tools/release test -count=1 . || exit 1; fi; \
 	if [ -n "$$race" ] && [ "$(PKGS)" = ./... ]; then $(GO) test -run '$(HISTORIES)' ./test/history; fi # ten times as many without it
 

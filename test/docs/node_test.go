@@ -25,6 +25,9 @@ import (
 // exitWithin is what is promised after SIGTERM, and a little for a busy machine.
 const exitWithin = 6 * time.Second
 
+// begins is how long a process may take until it has come to say what signals are to do.
+const begins = 2 * time.Second
+
 // node runs containers of aci-sync's Pods, which the lab's nodes only pretend to: in the image's root, with the command
 // line and the environment of the Pod, the files that it mounts, and as its user. It starts them again when they end, and
 // ends them with their Pods. What else a node does is missing: resource limits, seccomp, and a network for each Pod; so
@@ -47,6 +50,7 @@ type node struct {
 type container struct {
 	pod   corev1.Pod
 	cmd   *exec.Cmd
+	began time.Time
 	ended chan struct{} // closed when it ended
 	err   error         // of Wait; not before ended is closed
 }
@@ -191,7 +195,7 @@ func (n *node) start(ctx context.Context, pod corev1.Pod) (*container, error) {
 		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: user, HostID: os.Getuid(), Size: 1}}
 		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: group, HostID: os.Getgid(), Size: 1}}
 	}
-	c := &container{pod: pod, ended: make(chan struct{})}
+	c := &container{pod: pod, began: time.Now(), ended: make(chan struct{})}
 	c.cmd = &exec.Cmd{
 		Path: entrypoint, Args: append([]string{entrypoint}, spec.Args...), Env: env, Dir: "/", Stdout: &n.log, Stderr: &n.log, SysProcAttr: attr,
 		WaitDelay: time.Second,
@@ -305,6 +309,9 @@ func (c *container) stop() error {
 	}
 	select {
 	case <-c.ended:
+		if status, ok := c.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signal() == syscall.SIGTERM && time.Since(c.began) < begins {
+			return nil
+		}
 		if c.err != nil {
 			return fmt.Errorf("the container of Pod %s ended: %w", c.pod.Name, c.err)
 		}
