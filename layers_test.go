@@ -137,6 +137,7 @@ var layers = []layer{
 		why:  "hides caches, watches and writes to the API server; knows nothing of the APIC",
 		ours: []string{"api/v1alpha1", "internal/aci", "internal/desired"},
 		others: []string{
+			"golang.org/x/sync/errgroup", // two dozen questions at once, before anything starts
 			"k8s.io/api",
 			"k8s.io/apimachinery",
 			"k8s.io/client-go",

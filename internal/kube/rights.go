@@ -1,12 +1,12 @@
 package kube
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	authorizationclient "k8s.io/client-go/kubernetes/typed/authorization/v1"
@@ -98,7 +98,7 @@ func Rights(n Needs) []Right {
 // them. It asks by SelfSubjectAccessReviews, which change nothing and which every user may create. An error
 // means that it is not known.
 func Missing(ctx context.Context, cfg *rest.Config, rights []Right) (missing []Right, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, rightsTimeout, fmt.Errorf("no answer within %v", rightsTimeout))
+	ctx, cancel := context.WithTimeout(ctx, rightsTimeout)
 	defer cancel()
 	cfg = rest.CopyConfig(cfg)
 	cfg.QPS = -1 // two dozen questions, once
@@ -106,17 +106,29 @@ func Missing(ctx context.Context, cfg *rest.Config, rights []Right) (missing []R
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range rights {
-		resource, sub, _ := strings.Cut(r.Resource, "/")
-		answer, err := client.SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
-			Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
-				Verb: r.Verb, Group: r.Group, Resource: resource, Subresource: sub, Name: r.Name, Namespace: r.Namespace,
-			}},
-		}, metav1.CreateOptions{})
-		if err != nil {
-			return nil, fmt.Errorf("ask for the right to %s: %w", r, cmp.Or(context.Cause(ctx), err))
-		}
-		if !answer.Status.Allowed {
+	refused := make([]bool, len(rights))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(8)
+	for i, r := range rights {
+		g.Go(func() error {
+			resource, sub, _ := strings.Cut(r.Resource, "/")
+			answer, err := client.SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
+				Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
+					Verb: r.Verb, Group: r.Group, Resource: resource, Subresource: sub, Name: r.Name, Namespace: r.Namespace,
+				}},
+			}, metav1.CreateOptions{})
+			if err != nil {
+				return fmt.Errorf("ask for the right to %s: %w", r, err)
+			}
+			refused[i] = !answer.Status.Allowed
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	for i, r := range rights {
+		if refused[i] {
 			missing = append(missing, r)
 		}
 	}
