@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
-	oldrand "math/rand"
+	oldrand "math/rand" //nolint:depguard // see below
 	"math/rand/v2"
 	"net/http"
 	"strings"
