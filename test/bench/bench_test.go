@@ -63,7 +63,7 @@ func TestWrong(t *testing.T) {
 	t.Parallel()
 	good := func() row {
 		return row{
-			subnets: 1_000, start: start{requests: 11}, repair: start{missing: 100, writes: 4},
+			subnets: 1_000, start: start{requests: 12}, repair: start{missing: 100, writes: 4},
 			singles: []single{{changes: 10, writes: 10}, {changes: 10, churn: 100, writes: 0}},
 			burst:   burst{addresses: 2_000, writes: 10, most: 500, arrival: 2 * time.Second},
 			drifts:  []drift{{deleted: 1, writes: 1}, {deleted: 1_000, writes: 6}},
@@ -75,9 +75,9 @@ func TestWrong(t *testing.T) {
 	}{
 		"all as promised":                {func(*row) {}, ""},
 		"a start that writes":            {func(r *row) { r.start.writes = 1 }, "made 1 writes"},
-		"a start that asks too much":     {func(r *row) { r.start.requests = 12 }, "12 requests, more than 11"},
-		"a start that pages":             {func(r *row) { r.subnets, r.start.requests = 20_000, 29 }, ""},
-		"a start that pages too much":    {func(r *row) { r.subnets, r.start.requests = 20_000, 30 }, "30 requests, more than 29"},
+		"a start that asks too much":     {func(r *row) { r.start.requests = 13 }, "13 requests, more than 12"},
+		"a start that pages":             {func(r *row) { r.subnets, r.start.requests = 20_000, 30 }, ""},
+		"a start that pages too much":    {func(r *row) { r.subnets, r.start.requests = 20_000, 31 }, "31 requests, more than 30"},
 		"a change that takes two writes": {func(r *row) { r.singles[0].writes = 11 }, "10 single changes were 11 writes"},
 		"a change that got lost":         {func(r *row) { r.singles[0].writes = 9 }, "10 single changes were 9 writes"},
 		"a burst in too many writes":     {func(r *row) { r.burst.writes = 11 }, "11 writes, more than 10.0"},

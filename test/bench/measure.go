@@ -543,14 +543,14 @@ const maxSubnets = 500
 func restoreWrites(subnets int) int { return subnets/maxSubnets + 2*l3outs }
 
 // startRequests is how many requests a start may take:
-//   - seven: to log in, to open the WebSocket, to find what bears our mark, to subscribe to the faults of
-//     leafs and to the relations of L3Outs to VRFs, and to read these;
+//   - eight: to log in, to open the WebSocket, to find what bears our mark, to subscribe to the faults of
+//     leafs and to the relations of L3Outs to VRFs, to read these, and to count external EPGs;
 //   - two for each L3Out: to subscribe to it and to read it;
 //   - three more for each L3Out that does not fit a page: what is few, then subnets and tags apart;
 //   - one for each further page of all marks, of subnets and of tags.
 func startRequests(subnets int) int {
 	const page = 5_000
-	most := 7 + 2*l3outs
+	most := 8 + 2*l3outs
 	if subnets*2/l3outs > page*9/10 {
 		most += 3 * l3outs
 	}
