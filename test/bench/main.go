@@ -1,7 +1,7 @@
 // Bench measures what aci-sync costs, and whether that grows with what is already there: the built
 // program as a process of its own, between a real API server and the simulated APIC.
 //
-//	bench [-quick] [-latency D] [-sizes N,N...] [-changes N] [-burst N] [-o FILE]
+//	bench [-quick] [-latency D] [-sizes N,N...] [-changes N] [-burst N] [-pprof ADDRESS] [-o FILE]
 //
 // Progress goes to stderr, the report to stdout, and with -o to a page, whose part by hand is kept.
 // The exit code is 1 when something could not be measured, or when counts are not as promised; times
@@ -81,12 +81,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		s.latency = d
 		return nil
 	})
+	pprof := fs.String("pprof", "", "let aci-sync serve profiles at this `address`, such as 127.0.0.1:6060")
 	page := fs.String("o", "", "the page to write, such as docs/performance.md")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
 	if fs.NArg() > 0 {
-		return errors.New("usage: bench [-quick] [-latency D] [-sizes N,N...] [-changes N] [-burst N] [-o FILE]")
+		return errors.New("usage: bench [-quick] [-latency D] [-sizes N,N...] [-changes N] [-burst N] [-pprof ADDRESS] [-o FILE]")
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, maxTime, fmt.Errorf("it took more than %v", maxTime))
 	defer cancel()
@@ -129,6 +130,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	}
 	defer func() { err = errors.Join(err, r.close(ctx)) }()
 	r.flags = []string{"--resync-interval=1h"} // what is measured is the cost of changes, not how often all is read
+	if *pprof != "" {
+		r.flags = append(r.flags, "--pprof-bind-address="+*pprof)
+	}
 	version, err := r.client.Discovery().ServerVersion()
 	if err != nil {
 		return err
