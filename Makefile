@@ -13,8 +13,9 @@ PKGS      ?= ./...
 SOAK      ?= 10m
 HISTORIES := TestHistories|TestOrderDoesNotMatter|TestStorms|TestLeaders
 
-# Passed on to the bench, such as BENCHFLAGS='-sizes 100,1000'.
+# Passed on to the bench, such as BENCHFLAGS='-sizes 100,20000,50000'; QUICK=1 takes two minutes and writes no page.
 BENCHFLAGS ?=
+QUICK      ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -75,8 +76,8 @@ soak: ## play fresh random histories for SOAK=10m; make test plays those of the 
 	$(GO) test ./test/history -run '$(HISTORIES)' -v -count=1 -timeout 0 -fixed 0 -budget $(SOAK) $(TESTFLAGS)
 
 .PHONY: bench
-bench: ## measure what a change costs beside 100 to 20,000 subnets; takes some minutes
-	$(GO) run ./test/bench $(BENCHFLAGS)
+bench: ## measure what it costs beside 100 to 20,000 subnets, for docs/performance.md; QUICK=1 for a part of it
+	$(GO) run ./test/bench $(if $(QUICK),-quick,-o docs/performance.md) $(BENCHFLAGS)
 
 .PHONY: lint
 lint: ## run the linters of .golangci.yml

@@ -680,6 +680,47 @@ func BenchmarkDiff(b *testing.B) {
 	}
 }
 
+// BenchmarkDiff_batch is what the comparison and the request of 500 addresses cost that come together,
+// beside many that are there.
+func BenchmarkDiff_batch(b *testing.B) {
+	const batch = 500
+	for _, n := range []int{100, 20_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			want, have := crowd(b, n, n+batch)
+			policy := newCase().policy
+			var dirty []aci.Place
+			for _, p := range everywhere(want, have) {
+				if _, there := have.Subnet(p); p.Prefix.IsValid() && !there {
+					dirty = append(dirty, p)
+				}
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				posts := plan.Diff(want, have, policy, "uni/tn-T/ctx-V", dirty).Posts(us)
+				if len(posts) != 1 || len(posts[0].Changes) != batch {
+					b.Fatal(posts)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkDiff_read is what comparing an EPG costs that was read, and in which all is in sync.
+func BenchmarkDiff_read(b *testing.B) {
+	for _, n := range []int{100, 20_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			want, have := crowd(b, n, n)
+			policy, all := newCase().policy, everywhere(want, have)
+			b.ReportAllocs()
+			for b.Loop() {
+				if p := plan.Diff(want, have, policy, "uni/tn-T/ctx-V", all); len(p.Changes) != 0 {
+					b.Fatal(p.Changes)
+				}
+			}
+		})
+	}
+}
+
 // TestDiff_costs_the_same_whatever_is_there counts allocations. It is not parallel: others
 // allocate, too.
 func TestDiff_costs_the_same_whatever_is_there(t *testing.T) {

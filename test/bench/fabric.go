@@ -10,15 +10,17 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/haystacknetworks/aci-sync/internal/apicsim"
 )
 
 const (
-	tenant   = "BENCH"
 	user     = "aci-sync"
 	password = "bench-only"
+
+	apicVersion = "6.0(9c)"
 	// l3outs is how many L3Outs there are, each in a VRF of its own. aci-sync works on VRFs one by
 	// one; with two, every other change finds a VRF that has been quiet.
 	l3outs = 2
@@ -26,23 +28,27 @@ const (
 
 func l3outName(i int) string { return fmt.Sprintf("OUT%d", i) }
 
+// l3outDN is that of an L3Out of the bench called name, whose tenant has the same name.
+func l3outDN(name string, i int) string { return fmt.Sprintf("uni/tn-%s/out-%s", name, l3outName(i)) }
+
 // fabric is the simulated APIC. It is in this process, so that what it knows is known here at
 // once and on the same clock; its CPU is not that of aci-sync.
 type fabric struct {
-	sim    *apicsim.Sim
-	url    string
-	caFile string
-	server *http.Server
-	served sync.WaitGroup
+	sim     *apicsim.Sim
+	url     string
+	caFile  string
+	server  *http.Server
+	served  sync.WaitGroup
+	latency atomic.Int64 // nanoseconds before a request is looked at
 
 	mu    sync.Mutex    // guards the fields below
 	wrote chan struct{} // closed at the next write
 	seq   int           // of the last request that was looked at
 }
 
-func newFabric(ctx context.Context, caFile string) (*fabric, error) {
+func newFabric(ctx context.Context, tenant, caFile string) (*fabric, error) {
 	f := &fabric{
-		sim: apicsim.New(apicsim.Options{Users: []apicsim.User{{Name: user, Password: password}}}), caFile: caFile,
+		sim: apicsim.New(apicsim.Options{Version: apicVersion, Users: []apicsim.User{{Name: user, Password: password}}}), caFile: caFile,
 		wrote: make(chan struct{}),
 	}
 	var children []string
@@ -83,6 +89,9 @@ func (f *fabric) close() {
 
 // ServeHTTP lets the simulator answer, and wakes who waits for a write.
 func (f *fabric) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if pause(r.Context(), time.Duration(f.latency.Load())) != nil {
+		return // the client is gone
+	}
 	f.sim.ServeHTTP(w, r)
 	if r.Method == http.MethodGet {
 		return
@@ -143,6 +152,32 @@ func (f *fabric) written(ctx context.Context, since int, ip string) (time.Time, 
 			return time.Time{}, context.Cause(ctx)
 		}
 	}
+}
+
+// lose takes so many subnets out of the large EPGs of a tenant, as somebody may by hand, an equal
+// share in one request for each, and returns when the last was done.
+func (f *fabric) lose(tenant string, subnets int) (time.Time, error) {
+	for i := range l3outs {
+		epg := l3outDN(tenant, i) + "/instP-" + largeEPG
+		var gone []string
+		for line := range strings.Lines(f.sim.Dump(epg)) {
+			dn, rest, _ := strings.Cut(line, " ")
+			if ip, ok := strings.CutPrefix(dn, epg+"/extsubnet-["); ok && strings.HasPrefix(rest, "l3extSubnet") && len(gone) < share(subnets, i) {
+				gone = append(gone, fmt.Sprintf(`{"l3extSubnet":{"attributes":{"ip":%q,"status":"deleted"}}}`, strings.TrimSuffix(ip, "]")))
+			}
+		}
+		if len(gone) < share(subnets, i) {
+			return time.Time{}, fmt.Errorf("%s holds %d subnets, %d were to be deleted", epg, len(gone), share(subnets, i))
+		}
+		if len(gone) == 0 {
+			continue
+		}
+		body := fmt.Sprintf(`{"l3extInstP":{"attributes":{"name":%q},"children":[%s]}}`, largeEPG, strings.Join(gone, ","))
+		if err := f.sim.Post(l3outDN(tenant, i), body); err != nil {
+			return time.Time{}, err
+		}
+	}
+	return time.Now(), nil
 }
 
 // holds waits until there are exactly so many subnets.

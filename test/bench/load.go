@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -105,7 +108,7 @@ func (r *rig) deploy(ctx context.Context, step string, w workload) error {
 	selector := &metav1.LabelSelector{MatchLabels: labels}
 	d, err := r.client.AppsV1().Deployments(r.namespace).Create(ctx, &appsv1.Deployment{
 		ObjectMeta: metav1.ObjectMeta{Name: w.name, Labels: labels, Annotations: map[string]string{
-			annotation: fmt.Sprintf(`{"tenant":%q, "l3out":%q, "epg":%q}`, tenant, l3outName(w.l3out), w.epg),
+			annotation: fmt.Sprintf(`{"tenant":%q, "l3out":%q, "epg":%q}`, r.name, l3outName(w.l3out), w.epg),
 		}},
 		Spec: appsv1.DeploymentSpec{Replicas: new(int32(w.pods)), Selector: selector, Template: template},
 	}, metav1.CreateOptions{})
@@ -133,21 +136,29 @@ func (r *rig) deploy(ctx context.Context, step string, w workload) error {
 	})
 }
 
-// addresses hands out addresses, none of them twice.
-type addresses struct{ v4, v6 netip.Addr }
+// addresses hands out addresses, none of them twice. It is safe for concurrent use.
+type addresses struct {
+	mu     sync.Mutex
+	v4, v6 netip.Addr
+}
 
 func newAddresses() *addresses {
-	return &addresses{netip.MustParseAddr("10.0.0.0"), netip.MustParseAddr("fd00::")}
+	return &addresses{v4: netip.MustParseAddr("10.0.0.0"), v6: netip.MustParseAddr("fd00::")}
 }
 
 func (a *addresses) one() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.v4 = a.v4.Next()
 	return []string{a.v4.String()}
 }
 
 func (a *addresses) both() []string {
+	v4 := a.one()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.v6 = a.v6.Next()
-	return append(a.one(), a.v6.String())
+	return append(v4, a.v6.String())
 }
 
 // address lets a Pod have come to run, with these addresses, and returns when the API server has
@@ -160,6 +171,39 @@ func (r *rig) address(ctx context.Context, pod string, ips []string) error {
 	patch := fmt.Sprintf(`{"status":{"phase":"Running","podIP":%q,"podIPs":[%s]}}`, ips[0], strings.Join(list, ","))
 	_, err := r.client.CoreV1().Pods(r.namespace).Patch(ctx, pod, types.MergePatchType, []byte(patch), metav1.PatchOptions{}, "status")
 	return err
+}
+
+// churn lets Pods come and go until stop is closed, so many a second: half of them get their address,
+// the other half, which got theirs a second ago, are deleted. It returns how many it was a second.
+func (r *rig) churn(ctx context.Context, stop <-chan struct{}, pods []string, rate int) (float64, error) {
+	began := time.Now()
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(hands)
+	tick := time.NewTicker(2 * time.Second / time.Duration(rate))
+	defer tick.Stop()
+	var done atomic.Int64
+	for i, pod := range pods {
+		ip := r.ips.one()
+		g.Go(func() error {
+			done.Add(1)
+			return r.address(ctx, pod, ip)
+		})
+		if before := i - rate/2; before >= 0 {
+			g.Go(func() error {
+				done.Add(1)
+				return r.client.CoreV1().Pods(r.namespace).Delete(ctx, pods[before], metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))})
+			})
+		}
+		select {
+		case <-tick.C:
+		case <-stop:
+			took := time.Since(began)
+			return float64(done.Load()) / took.Seconds(), g.Wait()
+		case <-ctx.Done():
+			return 0, g.Wait()
+		}
+	}
+	return 0, errors.Join(g.Wait(), errors.New("there were too few Pods to come and go"))
 }
 
 // remove takes away what a step has made.

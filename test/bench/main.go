@@ -1,13 +1,15 @@
 // Bench measures what aci-sync costs, and whether that grows with what is already there: the built
 // program as a process of its own, between a real API server and the simulated APIC.
 //
-//	bench [-sizes N,N...] [-changes N] [-burst N]
+//	bench [-quick] [-latency D] [-sizes N,N...] [-changes N] [-burst N] [-pprof ADDRESS] [-o FILE]
 //
-// Progress goes to stderr, the table to stdout. The exit code is 1 when something could not be
-// measured, or when counts are not as promised; times are told and never judged.
+// Progress goes to stderr, the report to stdout, and with -o to a page, whose part by hand is kept.
+// The exit code is 1 when something could not be measured, or when counts are not as promised; times
+// are told and never judged.
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -17,7 +19,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -31,7 +32,7 @@ import (
 const dir = ".lab/bench"
 
 // maxTime ends a bench that hangs.
-const maxTime = 20 * time.Minute
+const maxTime = 40 * time.Minute
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -44,10 +45,11 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
-	s := quick()
+	s := full()
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	fs.Func("sizes", "how many `subnets` are there already: even numbers, ascending, comma separated", func(v string) error {
+	fs.BoolFunc("quick", "a part of it in two minutes; stands before other flags", func(string) error { s = quick(); return nil })
+	fs.Func("sizes", "how many `subnets` are there already: even numbers, ascending, comma separated; 50000 is an outlook", func(v string) error {
 		s.sizes = nil
 		for n := range strings.SplitSeq(v, ",") {
 			size, err := strconv.Atoi(n)
@@ -58,13 +60,34 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		}
 		return nil
 	})
-	fs.IntVar(&s.changes, "changes", s.changes, "single `changes` at each size")
-	fs.IntVar(&s.burst, "burst", s.burst, "`addresses` that come at once")
+	// Functions, not variables: -quick replaces all of s.
+	number := func(name, usage string, least int, to func() *int) {
+		fs.Func(name, usage, func(v string) error {
+			n, err := strconv.Atoi(v)
+			if err != nil || n < least {
+				return fmt.Errorf("not a number of at least %d", least)
+			}
+			*to() = n
+			return nil
+		})
+	}
+	number("changes", "single `changes` at each size", l3outs, func() *int { return &s.changes })
+	number("burst", "`addresses` that come at once; 0 leaves that out", 0, func() *int { return &s.burst })
+	fs.Func("latency", "what a request to the APIC takes", func(v string) error {
+		d, err := time.ParseDuration(v)
+		if err != nil || d < 0 {
+			return errors.New("not a duration")
+		}
+		s.latency = d
+		return nil
+	})
+	pprof := fs.String("pprof", "", "let aci-sync serve profiles at this `address`, such as 127.0.0.1:6060")
+	page := fs.String("o", "", "the page to write, such as docs/performance.md")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	if fs.NArg() > 0 || s.changes < 1 || s.burst < 0 {
-		return errors.New("usage: bench [-sizes N,N...] [-changes N] [-burst N]")
+	if fs.NArg() > 0 {
+		return errors.New("usage: bench [-quick] [-latency D] [-sizes N,N...] [-changes N] [-burst N] [-pprof ADDRESS] [-o FILE]")
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, maxTime, fmt.Errorf("it took more than %v", maxTime))
 	defer cancel()
@@ -82,33 +105,75 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err != nil {
 		return err
 	}
-	say("starting an API server (its binaries are built on the first run of a machine, which takes some twelve minutes) ...")
-	l, err := lab.Start(ctx, lab.Options{Bare: true, Progress: stderr})
+	results := results{settings: s}
+	var idlers *watch
+	if len(s.idle) > 0 {
+		l, stop, e := startLab(ctx, stderr)
+		if e != nil {
+			return e
+		}
+		defer stop(&err)
+		idlers, err = newWatch(ctx, l, s.idle, s.latency, binary, work, func(format string, args ...any) { say("idle: "+format, args...) })
+		defer func() { err = errors.Join(err, idlers.close(ctx)) }()
+		if err != nil {
+			return err
+		}
+	}
+	l, stop, err := startLab(ctx, stderr)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-		defer cancel()
-		err = errors.Join(err, l.Stop(end))
-	}()
-	if err := l.Apply(ctx, string(charts.CRDs), "--server-side"); err != nil {
-		return err
-	}
-	r, err := newRig(ctx, l, true, binary, work, say)
+	defer stop(&err)
+	r, err := newRig(ctx, "bench", l, true, binary, work, say)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.close(ctx)) }()
-	rows, err := r.measure(ctx, s)
-	if len(rows) > 0 {
-		fmt.Fprintf(stdout, "\n%d cores, %s/%s, %s\n\n", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version())
-		writeTable(stdout, s, rows)
+	r.flags = []string{"--resync-interval=1h"} // what is measured is the cost of changes, not how often all is read
+	if *pprof != "" {
+		r.flags = append(r.flags, "--pprof-bind-address="+*pprof)
+	}
+	version, err := r.client.Discovery().ServerVersion()
+	if err != nil {
+		return err
+	}
+	where := machine(ctx, version.GitVersion, apicVersion)
+	if results.rows, err = r.measure(ctx, s); err == nil && idlers != nil {
+		say("idle: watching until %v are over ...", s.watch)
+		results.idle, err = idlers.seen(ctx, s.watch)
+	}
+	var report bytes.Buffer
+	if len(results.rows) > 0 {
+		results.writeReport(&report, where)
+		fmt.Fprintf(stdout, "\n%s", report.Bytes())
 	}
 	if err != nil {
 		return fmt.Errorf("%w; the log of aci-sync is %s", err, filepath.Join(dir, logName))
 	}
-	return wrong(rows)
+	if *page != "" {
+		if err := savePage(*page, report.Bytes()); err != nil {
+			return err
+		}
+	}
+	return wrong(results.rows)
+}
+
+// startLab starts a bare control plane that knows our kinds; stop joins its error to another.
+func startLab(ctx context.Context, stderr io.Writer) (l *lab.Lab, stop func(*error), err error) {
+	fmt.Fprintln(stderr, "starting an API server (its binaries are built on the first run of a machine, which takes some twelve minutes) ...")
+	if l, err = lab.Start(ctx, lab.Options{Bare: true, Progress: stderr}); err != nil {
+		return nil, nil, err
+	}
+	stop = func(to *error) {
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		*to = errors.Join(*to, l.Stop(end))
+	}
+	if err := l.Apply(ctx, string(charts.CRDs), "--server-side"); err != nil {
+		stop(&err)
+		return nil, nil, err
+	}
+	return l, stop, nil
 }
 
 // build makes the program that is measured, as it is released: without the race detector.

@@ -37,12 +37,11 @@ type control struct {
 // startSync starts aci-sync and returns at once.
 func (r *rig) startSync() (*process, error) {
 	p := &process{control: make(chan control, 1), ended: make(chan struct{})}
-	p.cmd = exec.Command(r.binary, "run", "--kubeconfig="+r.lab.Kubeconfig(), //nolint:noctx // ended by kill
-		"--namespace-selector=kubernetes.io/metadata.name="+r.namespace,
-		"--cluster-id=bench", "--leader-elect=false", "--log-format=json",
+	p.cmd = exec.Command(r.binary, append([]string{ //nolint:noctx // ended by kill
+		"run", "--kubeconfig=" + r.lab.Kubeconfig(), "--namespace-selector=kubernetes.io/metadata.name=" + r.namespace,
+		"--cluster-id=" + r.name, "--leader-elect=false", "--log-format=json",
 		"--metrics-bind-address=0", "--health-probe-bind-address=0",
-		"--resync-interval=1h", // what is measured is the cost of changes, not how often all is read
-	)
+	}, r.flags...)...)
 	p.cmd.Env = append([]string{
 		"HOME=" + r.dir, "ACI_APIC=" + r.fabric.url, "ACI_USERNAME=" + user, "ACI_PASSWORD=" + password,
 		"ACI_CA_FILE=" + r.fabric.caFile,
