@@ -35,7 +35,7 @@ func TestRecords_are_needed_in_a_cluster(t *testing.T) {
 	resource := schema.GroupResource{Group: "apiextensions.k8s.io", Resource: "customresourcedefinitions"}
 	absent := apierrors.NewNotFound(resource, "externalepgs.aci.haystacknetworks.com")
 	forbidden := apierrors.NewForbidden(resource, "externalepgs.aci.haystacknetworks.com", errors.New("no"))
-	const install = "aci-sync crds | kubectl apply --server-side -f -"
+	const install = "aci-sync crds | kubectl apply --server-side --force-conflicts -f -"
 	for name, c := range map[string]struct {
 		is              definition
 		inside, outside string // what the error says; "" for none

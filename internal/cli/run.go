@@ -105,7 +105,6 @@ func assemble(ctx context.Context, log *slog.Logger, c config, s settings) (star
 	if err := checkKubernetes(ctx, log, cfg); err != nil {
 		return nil, err
 	}
-	asked := cfg // the same, whatever is made of it below
 	if c.dryRun {
 		log.Info("dry run: nothing is written, neither to the APIC nor to Kubernetes")
 		cfg, s.apic.Gate, c.leaderElect = kube.ReadOnly(cfg), apic.ReadOnly, false
@@ -148,7 +147,7 @@ func assemble(ctx context.Context, log *slog.Logger, c config, s settings) (star
 	if c.leaderElect {
 		needs.LeaseNamespace = c.leaderNamespace
 	}
-	if err := checkRights(ctx, log, asked, kube.Rights(needs)); err != nil {
+	if err := checkRights(ctx, log, cfg, kube.Rights(needs)); err != nil {
 		return nil, err
 	}
 	var writer controller.Writer = fabric
@@ -268,8 +267,9 @@ func (silent) Forget(context.Context, aci.ExtEPG) error { return nil }
 // Answer tells nobody.
 func (silent) Answer(context.Context, aci.ExtEPG, string) error { return nil }
 
-// installCRD is the command that installs or updates what a cluster needs to keep records.
-const installCRD = "aci-sync crds | kubectl apply --server-side -f -"
+// installCRD is the command that installs or updates what a cluster needs to keep records. Who installed it may have been
+// Helm, which leaves its fields to nobody else unless they are taken by force.
+const installCRD = "aci-sync crds | kubectl apply --server-side --force-conflicts -f -"
 
 // recorderFor is as whom records are kept: owner, or nobody when the cluster cannot keep them. In a
 // cluster it must, and nowhere may it hold a definition that is older than this program.

@@ -75,7 +75,7 @@ func Rights(n Needs) []Right {
 		add(Right{Resource: "namespaces", Name: metav1.NamespaceSystem}, "get")
 	}
 	if n.Records {
-		add(Right{Group: v1alpha1.GroupVersion().Group, Resource: "externalepgs"}, "list", "watch")
+		add(Right{Group: v1alpha1.GroupVersion().Group, Resource: "externalepgs"}, "get", "list", "watch") // get: prune and adopt with these rights
 	}
 	if n.DryRun {
 		return rights

@@ -134,7 +134,7 @@ func (s *stage) startSim(ctx context.Context) error {
 	return nil
 }
 
-// installCRD does what "aci-sync crds | kubectl apply --server-side -f -" does.
+// installCRD does what "aci-sync crds | kubectl apply --server-side --force-conflicts -f -" does.
 func (s *stage) installCRD(ctx context.Context) error {
 	if err := s.lab.Apply(ctx, string(charts.CRDs), "--server-side"); err != nil {
 		return err

@@ -17,7 +17,7 @@ import (
 func TestDefinitionOfExternalEPG(t *testing.T) {
 	t.Parallel()
 	s, l, must := alone(t)
-	const install = "aci-sync crds | kubectl apply --server-side -f -"
+	const install = "aci-sync crds | kubectl apply --server-side --force-conflicts -f -"
 
 	// Outside a cluster it warns, and runs without the durable promises.
 	must(s.start("sync", true, nil, nil))
@@ -26,7 +26,7 @@ func TestDefinitionOfExternalEPG(t *testing.T) {
 
 	// An old one stops the start, with one line that says what to do.
 	old := strings.Replace(string(charts.CRDs), `aci.haystacknetworks.com/schema: "1"`, `aci.haystacknetworks.com/schema: "0"`, 1)
-	must(l.Apply(t.Context(), old, "--server-side"))
+	must(l.Apply(t.Context(), old, "--server-side", "--field-manager=helm"))
 	var stderr bytes.Buffer
 	cmd := s.command(nil, []string{"run", "--leader-elect=false", "--metrics-bind-address=0", "--health-probe-bind-address=0"})
 	cmd.Stderr = &stderr

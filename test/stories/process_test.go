@@ -259,14 +259,10 @@ func (s *story) start(name string, wait bool, env, flags []string) error {
 	return errors.New("aci-sync is not in control after 30 s")
 }
 
-// command is an aci-sync for this story. What runs has the rights that the chart gives it; other commands are people's.
+// command is an aci-sync for this story, with the rights that the chart gives it.
 func (s *story) command(env, args []string) *exec.Cmd {
-	kubeconfig := s.kubeconfig
-	if args[0] == "run" {
-		kubeconfig = s.account
-	}
 	cmd := exec.CommandContext(context.WithoutCancel(s.ctx), shared.binary, slices.Insert(args, 1,
-		"--kubeconfig="+kubeconfig, "--namespace-selector=kubernetes.io/metadata.name="+s.ns,
+		"--kubeconfig="+s.account, "--namespace-selector=kubernetes.io/metadata.name="+s.ns,
 		"--cluster-id="+s.cluster, "--log-format=text")...)
 	cmd.Env = append([]string{
 		"HOME=" + s.dir, "ACI_APIC=" + s.urls(), "ACI_USERNAME=" + ourUser, "ACI_PASSWORD=" + password,
