@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	_ "golang.org/x/crypto/x509roots/fallback" // Mozilla's roots where there are none, as in the image
@@ -12,7 +13,14 @@ import (
 	"github.com/haystacknetworks/aci-sync/internal/cli"
 )
 
+// What is there stays, and little comes and goes beside it: so collecting garbage sooner costs next to nothing, and
+// saves a quarter of the memory. GOGC in the environment has the last word.
+const gcPercent = 50
+
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	code := cli.Main(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()

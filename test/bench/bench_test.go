@@ -46,7 +46,7 @@ func TestCounts(t *testing.T) {
 	q := quick()
 	for _, s := range []settings{
 		{sizes: []int{100}, changes: 10, pace: q.pace},
-		{sizes: []int{1_000}, changes: 10, pace: q.pace, churn: 20, burst: 2_000, drift: 500},
+		{sizes: []int{1_000}, changes: 10, pace: q.pace, churn: 20, burst: 1_000, drift: 500},
 	} {
 		rows, err := r.measure(ctx, s)
 		if err != nil {

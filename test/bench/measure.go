@@ -231,9 +231,10 @@ func (r *rig) beside(ctx context.Context, s settings, size int) (row, error) {
 	}
 	row.start.writes = len(r.fabric.writes(since))
 	for i, latency := range append([]time.Duration{s.latency}, s.others...) {
-		r.say("%d subnets: %d changes, one every %v, the APIC takes %v ...", size, s.changes, s.pace, latency)
+		pace := s.pace + latency // what is slow lasts
+		r.say("%d subnets: %d changes, one every %v, the APIC takes %v ...", size, s.changes, pace, latency)
 		r.fabric.latency.Store(int64(latency))
-		one, err := r.single(ctx, s.changes, s.pace, 0, idle, fmt.Sprintf("single%d-%d", size, i))
+		one, err := r.single(ctx, s.changes, pace, 0, idle, fmt.Sprintf("single%d-%d", size, i))
 		if err != nil {
 			return row, fmt.Errorf("single changes: %w", err)
 		}
