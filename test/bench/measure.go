@@ -342,10 +342,12 @@ func (r *rig) single(ctx context.Context, changes int, pace time.Duration, churn
 	for i := range l3outs {
 		list = append(list, workload{name: fmt.Sprintf("%s-%d", step, i), epg: largeEPG, l3out: i, pods: share(changes, i)})
 	}
-	const spare = 10 * time.Second
-	for i := range l3outs {
+	if churn > 0 {
+		const spare = 10 * time.Second
 		n := int(float64(churn) / 2 * (time.Duration(changes)*pace + spare).Seconds())
-		list = append(list, workload{name: fmt.Sprintf("%s-others%d", step, i), epg: "CHURN", l3out: i, pods: share(n, i)})
+		for i := range l3outs {
+			list = append(list, workload{name: fmt.Sprintf("%s-others%d", step, i), epg: largeEPG, l3out: i, pods: share(n, i)})
+		}
 	}
 	pods, err := r.make(ctx, step, list)
 	if err == nil {
