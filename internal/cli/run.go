@@ -176,19 +176,20 @@ func assemble(ctx context.Context, log *slog.Logger, c config, s settings) (star
 			return nil, err
 		}
 	}
+	source, err := kube.NewSource(cfg, mgr.GetCache(), client.Options{
+		HTTPClient: mgr.GetHTTPClient(), Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper(),
+	})
+	if err != nil {
+		return nil, err
+	}
 	var finished atomic.Bool
 	if err := errors.Join(
 		mgr.Add(follower(func(ctx context.Context) error {
-			err := kube.Watch(ctx, mgr.GetCache(), loop, recorder)
+			err := source.Watch(ctx, synced{loop, &probe.synced}, recorder)
 			if ctx.Err() != nil {
 				return nil //nolint:nilerr // told to end before the caches were synced
 			}
-			if err != nil {
-				return err
-			}
-			probe.synced.Store(true)
-			<-ctx.Done()
-			return nil
+			return err
 		})),
 		mgr.Add(follower(notes.Run)),
 		mgr.Add(leader(func(ctx context.Context) error {
@@ -214,6 +215,18 @@ func assemble(ctx context.Context, log *slog.Logger, c config, s settings) (star
 		}
 		return err
 	}, nil
+}
+
+// synced is a sink with what is to be known when all has been told.
+type synced struct {
+	kube.Sink
+	done *atomic.Bool
+}
+
+// Synced tells the sink.
+func (s synced) Synced() {
+	s.Sink.Synced()
+	s.done.Store(true)
 }
 
 // holds reports whether the lease is held, or none is needed.

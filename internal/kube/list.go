@@ -20,12 +20,14 @@ const pageSize = 500
 // once, and perhaps an older state than was known before.
 func newInformer(size int64) func(toolscache.ListerWatcher, runtime.Object, time.Duration, toolscache.Indexers) toolscache.SharedIndexInformer {
 	return func(lw toolscache.ListerWatcher, obj runtime.Object, resync time.Duration, by toolscache.Indexers) toolscache.SharedIndexInformer {
-		from := toolscache.ToListerWatcherWithContext(lw)
-		return toolscache.NewSharedIndexInformer(&toolscache.ListWatch{
-			ListWithContextFunc:  inPages(from, size),
-			WatchFuncWithContext: from.WatchWithContext,
-		}, obj, resync, by)
+		return toolscache.NewSharedIndexInformer(paged(lw, size), obj, resync, by)
 	}
+}
+
+// paged is lw, but that it lists in pages.
+func paged(lw toolscache.ListerWatcher, size int64) *toolscache.ListWatch {
+	from := toolscache.ToListerWatcherWithContext(lw)
+	return &toolscache.ListWatch{ListWithContextFunc: inPages(from, size), WatchFuncWithContext: from.WatchWithContext}
 }
 
 // inPages lists everything, and keeps of each object only what is needed before it asks for the

@@ -22,7 +22,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 
 	"github.com/haystacknetworks/aci-sync/internal/desired"
 )
@@ -118,7 +117,7 @@ func TestWatch_streams_the_initial_state(t *testing.T) {
 	s.somePods(t, 3)
 	var a asked
 	v := newView(s.ns)
-	if err := Watch(t.Context(), s.newCacheAs(t, s.asking(&a)), v, ""); err != nil {
+	if err := s.watchAs(t.Context(), t, s.asking(&a), pageSize, v, ""); err != nil {
 		t.Fatal(err)
 	}
 	lists := a.seen()
@@ -135,36 +134,24 @@ func TestWatch_streams_the_initial_state(t *testing.T) {
 	}
 }
 
-// inTwos is what the program uses, but for the size of a page.
-func inTwos() cache.Options {
-	o := CacheOptions()
-	o.NewInformer = newInformer(2)
-	return o
-}
-
 func TestWatch_reads_pages_where_the_initial_state_is_not_streamed(t *testing.T) {
 	t.Parallel()
-	for limit, c := range map[string]struct {
-		options cache.Options
-		pods    int // pages of them, at least
-	}{
-		"limit=2":   {inTwos(), 4},
-		"limit=500": {CacheOptions(), 1},
-	} {
-		t.Run(limit, func(t *testing.T) {
+	// The size of a page, and how many there are of Pods, at least.
+	for size, pages := range map[int64]int{2: 4, pageSize: 1} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			t.Parallel()
 			s := newServer(t)
 			s.somePods(t, 7)
-			readsPages(t, s, limit, c.options, c.pods)
+			readsPages(t, s, size, pages)
 		})
 	}
 }
 
-func readsPages(t *testing.T, s server, limit string, o cache.Options, pods int) {
+func readsPages(t *testing.T, s server, size int64, pods int) {
 	t.Helper()
 	a := asked{cannotStream: true}
 	v := newView(s.ns)
-	if err := Watch(t.Context(), s.startCache(t, s.asking(&a), o), v, ""); err != nil {
+	if err := s.watchAs(t.Context(), t, s.asking(&a), size, v, ""); err != nil {
 		t.Fatal(err)
 	}
 	pages := map[string]int{}
@@ -172,7 +159,7 @@ func readsPages(t *testing.T, s server, limit string, o cache.Options, pods int)
 		path, query, _ := strings.Cut(l, "?")
 		switch {
 		case strings.Contains(query, "sendInitialEvents"): // refused
-		case !strings.Contains(query, limit) || strings.Contains(query, "resourceVersion="):
+		case !strings.Contains(query, fmt.Sprintf("limit=%d", size)) || strings.Contains(query, "resourceVersion="):
 			t.Errorf("not in pages, or from the server's cache, which ignores the limit: %s", l)
 		default:
 			pages[path]++
@@ -205,7 +192,7 @@ func TestLists_that_expire_begin_anew(t *testing.T) {
 	s.somePods(t, 5)
 	a := asked{cannotStream: true, expire: 2}
 	v := newView(s.ns)
-	if err := Watch(t.Context(), s.startCache(t, s.asking(&a), inTwos()), v, ""); err != nil {
+	if err := s.watchAs(t.Context(), t, s.asking(&a), 2, v, ""); err != nil {
 		t.Fatal(err)
 	}
 	if d := cmp.Diff(map[string]int{"Namespace": 1, "Pod": 5}, v.kinds()); d != "" {

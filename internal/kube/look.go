@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/sync/errgroup"
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -13,6 +14,7 @@ import (
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/haystacknetworks/aci-sync/api/v1alpha1"
 	"github.com/haystacknetworks/aci-sync/internal/aci"
@@ -33,27 +35,47 @@ func Scheme() (*runtime.Scheme, error) {
 // Look feeds sink once with all that is there, calls Synced, and returns; owner as for Watch. It gives up at the first
 // list that the API server refuses or does not answer, instead of waiting for better times.
 func Look(ctx context.Context, cfg *rest.Config, sink Sink, owner aci.Owner) error {
-	ctx, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
-	o := CacheOptions()
 	scheme, err := Scheme()
 	if err != nil {
 		return err
 	}
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	o := CacheOptions()
 	o.Scheme = scheme
 	o.DefaultWatchErrorHandler = func(_ context.Context, r *toolscache.Reflector, err error) {
-		fail(fmt.Errorf("list %s: %w", r.TypeDescription(), err))
+		end(fmt.Errorf("list %s: %w", r.TypeDescription(), err))
 	}
 	c, err := cache.New(cfg, o)
 	if err != nil {
 		return fmt.Errorf("set up for the cluster at %s: %w", cfg.Host, err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- c.Start(ctx) }()
-	err = Watch(ctx, c, sink, owner)
-	if why := context.Cause(ctx); err != nil && why != nil {
-		err = why
+	from, err := NewSource(cfg, c, client.Options{Scheme: scheme})
+	if err != nil {
+		return err
 	}
-	fail(nil)
-	return errors.Join(err, <-ended)
+	from.refused = end
+	var all errgroup.Group
+	all.Go(func() error { return c.Start(ctx) })
+	first := &firstSync{Sink: sink, end: func() { end(nil) }}
+	all.Go(func() error { return from.Watch(ctx, first, owner) })
+	err = all.Wait()
+	if why := context.Cause(ctx); !first.done {
+		return why
+	}
+	return err
+}
+
+// firstSync ends what feeds it at the first Synced.
+type firstSync struct {
+	Sink
+	end  func()
+	done bool
+}
+
+// Synced tells the sink, and ends.
+func (s *firstSync) Synced() {
+	s.Sink.Synced()
+	s.done = true
+	s.end()
 }

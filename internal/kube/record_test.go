@@ -218,7 +218,7 @@ func TestWatch_tells_of_records_before_any_object_and_as_they_change(t *testing.
 		t.Errorf("the record of another aci-sync: %v", err)
 	}
 	v := &first{view: newView(s.ns)}
-	if err := Watch(t.Context(), s.newCache(t), v, "c1"); err != nil {
+	if err := s.watch(t.Context(), t, v, "c1"); err != nil {
 		t.Fatal(err)
 	}
 	if v.late || len(v.records) != 1 {

@@ -115,19 +115,15 @@ func (s server) deployment(t *testing.T, replicas int32) *appsv1.Deployment {
 	return d
 }
 
-// newCache runs a cache of what CacheOptions keeps.
-func (s server) newCache(t *testing.T) cache.Cache {
+// watch feeds sink until ctx, that of the test or one below it, ends. It returns when everything is synced, or with
+// what keeps it from that.
+func (s server) watch(ctx context.Context, t *testing.T, sink Sink, owner aci.Owner) error {
 	t.Helper()
-	return s.newCacheAs(t, s.cfg)
+	return s.watchAs(ctx, t, s.cfg, pageSize, sink, owner)
 }
 
-// newCacheAs lets somebody else list and watch; what the API has is known already.
-func (s server) newCacheAs(t *testing.T, cfg *rest.Config) cache.Cache {
-	t.Helper()
-	return s.startCache(t, cfg, CacheOptions())
-}
-
-func (s server) startCache(t *testing.T, cfg *rest.Config, o cache.Options) cache.Cache {
+// watchAs lets somebody else list and watch, in pages of a size; what the API has is known already.
+func (s server) watchAs(ctx context.Context, t *testing.T, cfg *rest.Config, size int64, sink Sink, owner aci.Owner) error {
 	t.Helper()
 	h, err := rest.HTTPClientFor(s.cfg)
 	if err != nil {
@@ -141,23 +137,32 @@ func (s server) startCache(t *testing.T, cfg *rest.Config, o cache.Options) cach
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Scheme, o.Mapper = scheme, mapper
+	o := CacheOptions()
+	o.Scheme, o.Mapper, o.NewInformer = scheme, mapper, newInformer(size)
 	c, err := cache.New(cfg, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	var ended sync.WaitGroup
-	ended.Go(func() {
+	from, err := NewSource(cfg, c, client.Options{Scheme: scheme, Mapper: mapper})
+	if err != nil {
+		t.Fatal(err)
+	}
+	from.pageSize = size
+	var running sync.WaitGroup
+	t.Cleanup(running.Wait)
+	running.Go(func() {
 		if err := c.Start(ctx); err != nil {
 			t.Error(err)
 		}
 	})
-	t.Cleanup(func() {
-		cancel()
-		ended.Wait()
-	})
-	return c
+	synced, watched := make(chan struct{}), make(chan error, 1)
+	running.Go(func() { watched <- from.Watch(ctx, &firstSync{Sink: sink, end: func() { close(synced) }}, owner) })
+	select {
+	case <-synced:
+		return nil
+	case err := <-watched:
+		return err
+	}
 }
 
 // view is the cluster as a sink was told, of one namespace.
@@ -257,7 +262,7 @@ func TestWatch_tells_of_all_that_is_there_before_Synced_and_then_of_what_happens
 	})
 
 	v := newView(s.ns)
-	if err := Watch(t.Context(), s.newCache(t), v, ""); err != nil {
+	if err := s.watch(t.Context(), t, v, ""); err != nil {
 		t.Fatal(err)
 	}
 	all := map[string]int{"Namespace": 1, "Deployment": 1, "ReplicaSet": 1, "Pod": 2, "Service": 1}
@@ -331,7 +336,7 @@ func TestWatch_ends_with_its_context_when_the_caches_do_not_sync(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	v := newView(s.ns)
-	if err := Watch(ctx, s.newCacheAs(t, rest.AnonymousClientConfig(s.cfg)), v, ""); err == nil || v.synced != nil {
+	if err := s.watchAs(ctx, t, rest.AnonymousClientConfig(s.cfg), pageSize, v, ""); err == nil || v.synced != nil {
 		t.Errorf("returned %v after %d calls of Synced, although nothing may be listed", err, len(v.synced))
 	}
 }

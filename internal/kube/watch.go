@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -18,7 +20,7 @@ import (
 	"github.com/haystacknetworks/aci-sync/internal/desired"
 )
 
-// Sink takes what the informers tell.
+// Sink takes what Watch tells. It is called from several goroutines, one for each kind.
 type Sink interface {
 	// Fold takes the object r as it is now, nil when it is gone.
 	Fold(r desired.Ref, obj metav1.Object)
@@ -60,37 +62,53 @@ func newObject(kind string) (client.Object, string) {
 	return nil, ""
 }
 
-// Watch feeds sink from the informers of c until ctx ends; with the records of owner, unless that
-// is empty because the cluster cannot hold any. It returns when everything is synced, or with what keeps it from that.
-func Watch(ctx context.Context, c cache.Cache, sink Sink, owner aci.Owner) error {
+// Source is what Watch reads from. A cache holds what is read back, which is workloads, Services and
+// records; of all else, which is most, nothing is kept.
+type Source struct {
+	cache    cache.Cache
+	client   client.WithWatch
+	pageSize int64       // of lists of what is not cached
+	refused  func(error) // gets the error of each such list; nil for nobody
+}
+
+// NewSource returns a Source at the cluster of cfg. Somebody else runs c, which was made with CacheOptions;
+// o is about what is not read from it.
+func NewSource(cfg *rest.Config, c cache.Cache, o client.Options) (*Source, error) {
+	watching, err := client.NewWithWatch(cfg, o)
+	if err != nil {
+		return nil, fmt.Errorf("set up for the cluster at %s: %w", cfg.Host, err)
+	}
+	return &Source{cache: c, client: watching, pageSize: pageSize}, nil
+}
+
+// Watch feeds sink until ctx ends; with the records of owner, unless that is empty because the cluster
+// cannot hold any. It calls Synced when everything is synced; an error is what keeps it from that.
+func (s *Source) Watch(ctx context.Context, sink Sink, owner aci.Owner) error {
 	if owner != "" {
-		if err := watchRecords(ctx, c, sink, owner); err != nil {
+		if err := watchRecords(ctx, s.cache, sink, owner); err != nil {
 			return err
 		}
 	}
-	type source struct {
-		kind string
-		obj  client.Object
-	}
-	watched := []source{
-		{desired.KindNamespace, objectMeta("v1", desired.KindNamespace)},
-		{desired.KindReplicaSet, objectMeta("apps/v1", desired.KindReplicaSet)},
-		{desired.KindPod, &corev1.Pod{}},
+	var streams sync.WaitGroup
+	defer streams.Wait()
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	var synced []toolscache.InformerSynced
+	for _, of := range streamed() {
+		told := make(chan struct{})
+		streams.Go(func() { s.stream(ctx, of, sink, told) })
+		synced = append(synced, func() bool { return closed(told) })
 	}
 	for _, kind := range []string{desired.KindDeployment, desired.KindStatefulSet, desired.KindDaemonSet, desired.KindService} {
 		obj, _ := newObject(kind)
-		watched = append(watched, source{kind, obj})
-	}
-	var synced []toolscache.InformerSynced
-	for _, w := range watched {
 		// They sync side by side; the wait for all of them comes below.
-		informer, err := c.GetInformer(ctx, w.obj, cache.BlockUntilSynced(false))
+		informer, err := s.cache.GetInformer(ctx, obj, cache.BlockUntilSynced(false))
 		if err != nil {
-			return fmt.Errorf("watch %ss: %w", w.kind, err)
+			return fmt.Errorf("watch %ss: %w", kind, err)
 		}
-		reg, err := informer.AddEventHandler(handler(w.kind, sink))
+		reg, err := informer.AddEventHandler(handler(kind, sink))
 		if err != nil {
-			return fmt.Errorf("watch %ss: %w", w.kind, err)
+			return fmt.Errorf("watch %ss: %w", kind, err)
 		}
 		synced = append(synced, reg.HasSynced)
 	}
@@ -98,7 +116,17 @@ func Watch(ctx context.Context, c cache.Cache, sink Sink, owner aci.Owner) error
 		return errors.Join(ctx.Err(), errors.New("caches did not sync"))
 	}
 	sink.Synced()
+	<-ctx.Done()
 	return nil
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // watchRecords feeds sink with records, and returns when those that are there have been told.
