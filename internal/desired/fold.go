@@ -3,6 +3,7 @@ package desired
 import (
 	"net/netip"
 	"slices"
+	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -249,7 +250,7 @@ func (s *State) givePod(p *pod, t *Touched) {
 			holds = append(holds, prefix)
 		case w == nil || w.target == nil || !w.expose(s.opts.Expose).Pods:
 		default:
-			gives = append(gives, give{prefix, w.target.EPG, p.ref, w})
+			gives = append(gives, give{prefix, unique.Make(w.target.EPG), p.ref, w})
 		}
 	}
 	s.set(&p.bearer, gives, holds, t)
@@ -318,7 +319,7 @@ func (s *State) giveService(v *service, t *Touched) {
 			case w.unknown, v.ignore.is == maybe:
 				holds = append(holds, prefix)
 			case w.target != nil && w.expose(s.opts.Expose).Services:
-				gives = append(gives, give{prefix, w.target.EPG, v.bearer.ref, w})
+				gives = append(gives, give{prefix, unique.Make(w.target.EPG), v.bearer.ref, w})
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+	"unique"
 
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -79,7 +80,7 @@ type State struct {
 	pods       map[Ref]*pod
 	holders    map[netip.Addr][]*pod // address -> Pods that report it
 	services   map[Ref]*service
-	claims     map[netip.Prefix][]give
+	claims     map[netip.Prefix][]*give
 	held       map[netip.Prefix]int // prefix -> bearers whose target cannot be told
 	epgs       map[aci.ExtEPG]*epg
 	l3outs     map[aci.L3Out]int      // L3Out -> how many of epgs are in it
@@ -105,20 +106,20 @@ type epg struct {
 	prefixes  map[netip.Prefix]int   // prefix -> gives
 }
 
-// give is one reason for an address to be in an EPG.
+// give is one reason for an address to be in an EPG. There is one for each address of each Pod, so it is kept small.
 type give struct {
 	prefix   netip.Prefix
-	epg      aci.ExtEPG
+	epg      unique.Handle[aci.ExtEPG]
 	bearer   Ref
 	workload *workload
 }
 
-func (g give) place() aci.Place { return aci.Place{ExtEPG: g.epg, Prefix: g.prefix} }
+func (g give) place() aci.Place { return aci.Place{ExtEPG: g.epg.Value(), Prefix: g.prefix} }
 
 // bearer is a Pod or a Service with what it gave at the last fold.
 type bearer struct {
 	ref   Ref
-	gives []give
+	gives []*give // the same as in claims
 	holds []netip.Prefix
 }
 
@@ -135,7 +136,7 @@ func NewState(o Options) *State {
 		pods:       map[Ref]*pod{},
 		holders:    map[netip.Addr][]*pod{},
 		services:   map[Ref]*service{},
-		claims:     map[netip.Prefix][]give{},
+		claims:     map[netip.Prefix][]*give{},
 		held:       map[netip.Prefix]int{},
 		epgs:       map[aci.ExtEPG]*epg{},
 		l3outs:     map[aci.L3Out]int{},
@@ -171,9 +172,9 @@ func (s *State) Withdrawn(p aci.Place) bool {
 func (s *State) Left(p aci.Place) []aci.Place {
 	var touched []aci.Place
 	for _, g := range slices.Clone(s.claims[p.Prefix]) {
-		if _, frozen := g.workload.frozen[g]; frozen && g.epg == p.ExtEPG {
-			delete(g.workload.frozen, g)
-			s.unclaim(g)
+		if g.workload.frozen[*g] != nil && g.epg.Value() == p.ExtEPG {
+			delete(g.workload.frozen, *g)
+			s.unclaim(*g)
 			touched = []aci.Place{p}
 		}
 	}
@@ -228,7 +229,7 @@ func (s *State) Claim(p aci.Place) (Claim, bool) {
 	var c Claim
 	var ws []*workload
 	for _, g := range s.claims[p.Prefix] {
-		if g.epg == p.ExtEPG {
+		if g.epg.Value() == p.ExtEPG {
 			c.By = append(c.By, g.bearer)
 			ws = append(ws, g.workload)
 		}
@@ -250,7 +251,7 @@ func (s *State) Claim(p aci.Place) (Claim, bool) {
 func (s *State) Claimants(p netip.Prefix) []aci.ExtEPG {
 	var out []aci.ExtEPG
 	for _, g := range s.claims[p] {
-		out = append(out, g.epg)
+		out = append(out, g.epg.Value())
 	}
 	slices.SortFunc(out, aci.ExtEPG.Compare)
 	return slices.Compact(out)
@@ -381,29 +382,32 @@ var pauseKept = map[answer]string{
 
 // set replaces what b gives and holds, and adds the places that differ to t.
 func (s *State) set(b *bearer, gives []give, holds []netip.Prefix, t *Touched) {
-	if slices.Equal(b.gives, gives) && slices.Equal(b.holds, holds) {
+	if slices.EqualFunc(b.gives, gives, (*give).is) && slices.Equal(b.holds, holds) {
 		return
 	}
 	for _, g := range b.gives {
-		if slices.Contains(gives, g) {
+		if slices.Contains(gives, *g) {
 			continue
 		}
 		t.Places = append(t.Places, g.place())
 		if s.begun && g.workload.paused {
-			g.workload.frozen[g] = struct{}{}
+			g.workload.frozen[*g] = g
 		} else {
-			s.unclaim(g)
+			s.unclaim(*g)
 		}
 	}
+	now := make([]*give, 0, len(gives))
 	for _, g := range gives {
-		if slices.Contains(b.gives, g) {
+		if i := slices.IndexFunc(b.gives, func(had *give) bool { return had.is(g) }); i >= 0 {
+			now = append(now, b.gives[i])
 			continue
 		}
 		t.Places = append(t.Places, g.place())
-		if _, frozen := g.workload.frozen[g]; frozen {
+		if frozen := g.workload.frozen[g]; frozen != nil {
 			delete(g.workload.frozen, g)
+			now = append(now, frozen)
 		} else {
-			s.claim(g)
+			now = append(now, s.claim(g))
 		}
 	}
 	for _, p := range b.holds {
@@ -417,30 +421,33 @@ func (s *State) set(b *bearer, gives []give, holds []netip.Prefix, t *Touched) {
 			t.Places = append(t.Places, aci.Place{Prefix: p})
 		}
 	}
-	b.gives, b.holds = gives, holds
+	b.gives, b.holds = now, holds
 }
 
-func (s *State) claim(g give) {
-	s.claims[g.prefix] = append(s.claims[g.prefix], g)
-	s.epg(g.epg).prefixes[g.prefix]++
+func (g *give) is(h give) bool { return *g == h }
+
+func (s *State) claim(g give) *give {
+	s.claims[g.prefix] = append(s.claims[g.prefix], &g)
+	s.epg(g.epg.Value()).prefixes[g.prefix]++
 	delete(s.withdrawn, g.place())
+	return &g
 }
 
 func (s *State) unclaim(g give) {
 	list := s.claims[g.prefix]
-	i := slices.Index(list, g)
+	i := slices.IndexFunc(list, func(had *give) bool { return had.is(g) })
 	if list = slices.Delete(list, i, i+1); len(list) == 0 {
 		delete(s.claims, g.prefix)
 	} else {
 		s.claims[g.prefix] = list
 	}
-	e := s.epgs[g.epg]
+	e := s.epgs[g.epg.Value()]
 	if e.prefixes[g.prefix]--; e.prefixes[g.prefix] == 0 {
 		if delete(e.prefixes, g.prefix); s.begun && !s.missing {
 			s.withdrawn[g.place()] = struct{}{}
 		}
 	}
-	s.drop(g.epg)
+	s.drop(g.epg.Value())
 }
 
 func (s *State) epg(e aci.ExtEPG) *epg {

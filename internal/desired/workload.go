@@ -34,7 +34,7 @@ type workload struct {
 	paused  bool        // what it asks for, and all that it claims, stays as it is
 	next    *aci.ExtEPG // of a paused one: the EPG that it will name when the pause ends; nil for none
 
-	frozen map[give]struct{} // of a paused one: claims that would have ended, but for the pause
+	frozen map[give]*give // of a paused one: claims that would have ended, but for the pause
 }
 
 // toggle is an annotation that is "true" or "false". Any other value leaves it as it was.
@@ -236,7 +236,7 @@ func (s *State) foldWorkload(r Ref, obj metav1.Object, t *Touched) {
 func (s *State) addWorkload(r Ref, obj metav1.Object) *workload {
 	w := &workload{
 		ref: r, uid: obj.GetUID(), created: obj.GetCreationTimestamp().Time, ns: s.namespace(r.Namespace),
-		frozen: map[give]struct{}{},
+		frozen: map[give]*give{},
 	}
 	s.byName[r] = w
 	s.recall(w)

@@ -69,7 +69,7 @@ func (s *State) Doubt(e aci.ExtEPG) {
 	if o := s.l3outs[e.L3Out]; o != nil {
 		g := o.epgs[e.Name]
 		if g == nil {
-			g = newEPG()
+			g = newEPG(e)
 			o.epgs[e.Name] = g
 		}
 		g.doubted = true

@@ -137,7 +137,7 @@ func (s *State) applyEPG(e aci.ExtEPG, o *l3out, ev event, t *touched) {
 		return
 	}
 	if g == nil {
-		g = newEPG()
+		g = newEPG(e)
 		o.epgs[e.Name] = g
 	}
 	created := ev.mo.Attrs["status"] == aci.StatusCreated
@@ -218,7 +218,7 @@ func (s *State) was(g *epg, d aci.DN, missed bool) Last {
 		return Ours
 	case by != "":
 		return Other
-	case g.recorded && (g.Annotation == s.owner.Annotation() || missed || s.holdsOurs(g)):
+	case g.recorded && (g.Annotation == s.annotation || missed || s.holdsOurs(g)):
 		return Ours
 	}
 	return Foreign
@@ -268,7 +268,7 @@ func (s *State) applySubnet(e aci.ExtEPG, rest string, o *l3out, ev event, t *to
 			o.complete = false // the event tells but a part of it
 		}
 	}
-	n.merge(ev.mo.Attrs)
+	s.merge(n, ev.mo.Attrs)
 	n.Touched = !ev.own && (n.Touched || written(ev.mo))
 	switch {
 	case ev.own && ev.mo.Attrs["status"] == aci.StatusCreated:
@@ -283,15 +283,23 @@ func (s *State) applySubnet(e aci.ExtEPG, rest string, o *l3out, ev event, t *to
 	}
 }
 
-func (n *Subnet) merge(attrs map[string]string) {
+// merge takes in attributes of n. What most subnets have alike is kept once.
+func (s *State) merge(n *Subnet, attrs map[string]string) {
 	if v, ok := attrs["name"]; ok {
 		n.Name = v
 	}
 	if v, ok := attrs["annotation"]; ok {
-		n.Annotation = v
+		if n.Annotation = v; v == s.annotation {
+			n.Annotation = s.annotation
+		}
 	}
 	if v, ok := attrs["scope"]; ok {
-		n.Scope = aci.ParseScope(v)
+		scope, known := s.scopes[v]
+		if !known {
+			scope = aci.ParseScope(v)
+			s.scopes[v] = scope
+		}
+		n.Scope = scope
 	}
 }
 
@@ -366,8 +374,9 @@ func (g *epg) contract(m aci.MO) {
 	g.contracts[m.DN.RN()] = struct{}{}
 }
 
-func newEPG() *epg {
+func newEPG(e aci.ExtEPG) *epg {
 	return &epg{
+		alone:     []aci.ExtEPG{e},
 		contracts: map[string]struct{}{},
 		subnets:   map[string]*Subnet{},
 		odd:       map[netip.Prefix][]*Subnet{},

@@ -104,7 +104,7 @@ func (s *State) parse(objects []aci.MO) map[aci.ExtEPG]*epg {
 	found := map[aci.ExtEPG]*epg{}
 	for _, m := range objects {
 		if e, rest, ok := aci.ExtEPGOf(m.DN); ok && rest == "" && m.Class == aci.ClassExtEPG {
-			g := newEPG()
+			g := newEPG(e)
 			g.exists = true
 			g.ExtEPG = ExtEPG{Annotation: m.Attrs["annotation"], ExtMngdBy: m.Attrs["extMngdBy"], Mark: Mark{Read: true}}
 			g.configured(m.Attrs)
@@ -127,7 +127,7 @@ func (s *State) parse(objects []aci.MO) map[aci.ExtEPG]*epg {
 			continue
 		}
 		n := &Subnet{DN: m.DN, Prefix: prefix.Masked(), Mark: Mark{Read: true}}
-		n.merge(m.Attrs)
+		s.merge(n, m.Attrs)
 		g.subnets[ip] = n
 	}
 	for _, m := range objects {
@@ -160,7 +160,7 @@ func (s *State) installEPG(e aci.ExtEPG, now *epg, t *touched) {
 		return
 	}
 	if was == nil {
-		was = newEPG()
+		was = newEPG(e)
 		o.epgs[e.Name] = was
 	}
 	if !was.exists || was.doubted || was.Mark != now.Mark || was.Annotation != now.Annotation || was.ExtMngdBy != now.ExtMngdBy ||
@@ -228,7 +228,7 @@ func (s *State) installSubnet(e aci.ExtEPG, rest string, objects []aci.MO, t *to
 		return
 	}
 	n := &Subnet{DN: objects[i].DN, Prefix: prefix.Masked(), Mark: Mark{Read: true}}
-	n.merge(objects[i].Attrs)
+	s.merge(n, objects[i].Attrs)
 	for _, m := range objects {
 		if m.Class == aci.ClassTagAnnotation && m.DN.Parent() == n.DN && tagKey(m) == aci.OwnerKey {
 			n.Mark.Value = m.Attrs["value"]
@@ -291,7 +291,7 @@ func (s *State) judge(e aci.ExtEPG, g *epg, objects []aci.MO) {
 					g.Residue = append(g.Residue, k+" "+v)
 				}
 			}
-			if a := m.Attrs["annotation"]; a != "" && a != s.owner.Annotation() {
+			if a := m.Attrs["annotation"]; a != "" && a != s.annotation {
 				g.Residue = append(g.Residue, "annotation "+a)
 			}
 		case m.Class == aci.ClassSubnet:

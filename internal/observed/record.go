@@ -15,7 +15,7 @@ func (s *State) Remember(e aci.ExtEPG, last Last) {
 	o := s.l3out(e.L3Out)
 	g := o.epgs[e.Name]
 	if g == nil {
-		g = newEPG()
+		g = newEPG(e)
 		o.epgs[e.Name] = g
 	}
 	g.recorded = g.recorded || last == Ours

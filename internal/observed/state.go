@@ -58,11 +58,14 @@ const (
 type State struct {
 	owner    aci.Owner
 	l3outs   map[aci.L3Out]*l3out
-	holders  map[netip.Prefix][]aci.ExtEPG // prefix -> EPGs that hold it
+	holders  map[netip.Prefix][]aci.ExtEPG // prefix -> EPGs that hold it; the lists are never changed
 	expected map[aci.DN]*expectation
 	pending  map[netip.Prefix]int // prefix -> subnets with an expectation
 	reading  map[aci.DN]*reading
 	held     map[aci.ExtEPG]bool // paused by a record
+
+	annotation string               // that of our objects
+	scopes     map[string]aci.Scope // by how the APIC spells them; they are few, and never changed
 
 	relations relations
 
@@ -84,6 +87,7 @@ type l3out struct {
 
 type epg struct {
 	ExtEPG
+	alone     []aci.ExtEPG // the EPG itself, as the holder of all that only it holds
 	exists    bool
 	last      Last
 	recorded  bool // ours, as known before its mark went
@@ -112,6 +116,9 @@ func NewState(o aci.Owner) *State {
 		pending:  map[netip.Prefix]int{},
 		reading:  map[aci.DN]*reading{},
 		held:     map[aci.ExtEPG]bool{},
+
+		annotation: o.Annotation(),
+		scopes:     map[string]aci.Scope{},
 
 		faults:  map[aci.DN]*fault{},
 		blamed:  map[aci.ExtEPG]map[aci.DN]*fault{},
@@ -437,7 +444,9 @@ func (s *State) clear(e aci.ExtEPG, g *epg) {
 func (s *State) addSubnet(e aci.ExtEPG, g *epg, ip string, n *Subnet) {
 	if g.subnets[ip] == nil {
 		list := s.holders[n.Prefix]
-		if i, found := slices.BinarySearchFunc(list, e, aci.ExtEPG.Compare); !found {
+		if len(list) == 0 {
+			s.holders[n.Prefix] = g.alone
+		} else if i, found := slices.BinarySearchFunc(list, e, aci.ExtEPG.Compare); !found {
 			s.holders[n.Prefix] = slices.Insert(slices.Clone(list), i, e)
 		}
 	}
