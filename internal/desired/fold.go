@@ -118,6 +118,10 @@ func (s *State) foldPod(r Ref, obj *corev1.Pod, t *Touched) {
 	}
 	rs, owner := ownersOf(obj)
 	if rs != p.replicaSet {
+		for q := range s.below[rs] {
+			rs = q.replicaSet // the same string for all its Pods
+			break
+		}
 		s.unlink(p.replicaSet, p)
 		p.replicaSet, p.resolved = rs, false
 		s.link(p.replicaSet, p)
