@@ -231,7 +231,8 @@ func TestMember_that_is_down_sends_on_who_logs_in(t *testing.T) {
 	})
 }
 
-// With one member nobody probes, and what hangs ends by its timeout.
+// With one member nobody probes, and what hangs ends by its timeout: after that of a login, 1 minute, comes one
+// more backoff, at most 37.5 s.
 func TestMember_that_is_the_only_one_is_kept(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		members, _ := w.cluster(1)
@@ -240,8 +241,11 @@ func TestMember_that_is_the_only_one_is_kept(t *testing.T) {
 		if n := count(w.requests(), "GET /api/aaaListDomains"); n != 0 {
 			t.Errorf("%d probes", n)
 		}
+		for count(w.requests(), "POST /api/aaaLogin") == 0 { // the worst moment to come back is just after a login was sent
+			time.Sleep(100 * time.Millisecond)
+		}
 		members[0].set("")
-		w.moved("apic1", time.Minute)
+		w.moved("apic1", time.Minute+38*time.Second)
 	})
 }
 
