@@ -169,7 +169,7 @@ func (c *Controller) elsewhere(p aci.Place) bool {
 	}
 	return slices.ContainsFunc(c.have.Holders(p.Prefix), func(h aci.ExtEPG) bool {
 		n, _ := c.have.Subnet(aci.Place{ExtEPG: h, Prefix: p.Prefix})
-		return h != p.ExtEPG && c.have.Domain(h.L3Out) == c.have.Domain(p.L3Out) && n.Mark.Value == c.opts.Policy.Owner.Mark(n.DN)
+		return h != p.ExtEPG && c.have.Domain(h.L3Out) == c.have.Domain(p.L3Out) && n.Mark.Of(c.opts.Policy.Owner)
 	})
 }
 

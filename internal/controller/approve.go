@@ -182,11 +182,11 @@ func (c *Controller) lookUp(d aci.DN) (there, ours bool) {
 	e, rest, _ := aci.ExtEPGOf(d)
 	if rest == "" {
 		g, there := c.have.ExtEPG(e)
-		return there, there && c.have.Ours(g.Mark, d)
+		return there, there && c.have.Ours(g.Mark)
 	}
 	for n := range c.have.Subnets(e) {
 		if n.DN == d {
-			return true, c.have.Ours(n.Mark, d)
+			return true, c.have.Ours(n.Mark)
 		}
 	}
 	return false, false

@@ -156,7 +156,7 @@ func (s *State) applyEPG(e aci.ExtEPG, o *l3out, ev event, t *touched) {
 		g.exists = true
 		switch {
 		case ev.own:
-			g.Mark, g.recorded, g.last = Mark{true, s.owner.Mark(e.DN())}, true, Ours
+			g.Mark, g.recorded, g.last = s.ourMark(), true, Ours
 		case g.Revived:
 			g.Mark = Mark{Read: true} // our own POST made it, without a mark
 		default:
@@ -213,8 +213,8 @@ func (s *State) gone(e aci.ExtEPG, g *epg, t *touched) {
 // was says what g is to be remembered as. One that is known as ours and lost its mark is that
 // while something else still tells so; missed: subnets of ours went from it.
 func (s *State) was(g *epg, d aci.DN, missed bool) Last {
-	switch by := aci.MarkedBy(g.Mark.Value, d); {
-	case s.ours(g.Mark, d):
+	switch by := g.Mark.By; {
+	case s.ours(g.Mark):
 		return Ours
 	case by != "":
 		return Other
@@ -226,7 +226,7 @@ func (s *State) was(g *epg, d aci.DN, missed bool) Last {
 
 func (s *State) holdsOurs(g *epg) bool {
 	for _, n := range g.subnets {
-		if s.ours(n.Mark, n.DN) {
+		if s.ours(n.Mark) {
 			return true
 		}
 	}
@@ -244,7 +244,7 @@ func (s *State) applySubnet(e aci.ExtEPG, rest string, o *l3out, ev event, t *to
 			return
 		}
 		n := g.subnets[ip]
-		if !ev.own && s.ours(n.Mark, n.DN) {
+		if !ev.own && s.ours(n.Mark) {
 			g.vanished[n.Prefix] = struct{}{}
 		}
 		s.removeSubnet(e, g, ip)
@@ -272,7 +272,7 @@ func (s *State) applySubnet(e aci.ExtEPG, rest string, o *l3out, ev event, t *to
 	n.Touched = !ev.own && (n.Touched || written(ev.mo))
 	switch {
 	case ev.own && ev.mo.Attrs["status"] == aci.StatusCreated:
-		n.Mark = Mark{true, s.owner.Mark(n.DN)}
+		n.Mark = s.ourMark()
 		delete(g.vanished, n.Prefix)
 	case !ev.own && (written(ev.mo) || ev.mo.Attrs["status"] == aci.StatusCreated):
 		n.Mark.Read = false
@@ -315,11 +315,7 @@ func written(m aci.MO) bool {
 
 func (s *State) applyTag(ev event, t *touched) {
 	key := tagKey(ev.mo)
-	value := ev.mo.Attrs["value"]
 	deleted := ev.mo.Attrs["status"] == aci.StatusDeleted
-	if deleted {
-		value = ""
-	}
 	parent := ev.mo.DN.Parent()
 	l, _ := aci.L3OutOf(parent)
 	if key == aci.PauseKey {
@@ -335,13 +331,13 @@ func (s *State) applyTag(ev event, t *touched) {
 	if key != aci.OwnerKey {
 		return
 	}
-	mark := Mark{Read: true, Value: value}
-	if _, ok := ev.mo.Attrs["value"]; !ok && !deleted {
-		mark = Mark{}
+	mark := Mark{Read: deleted} // without a value nothing is known
+	if value, ok := ev.mo.Attrs["value"]; ok && !deleted {
+		mark = s.mark(value, parent)
 	}
 	if rest == "" {
 		g.Mark = mark
-		if s.ours(mark, parent) {
+		if s.ours(mark) {
 			g.recorded, g.Revived = true, false
 		}
 		t.add(e, netip.Prefix{})

@@ -140,9 +140,9 @@ func (s *State) parse(objects []aci.MO) map[aci.ExtEPG]*epg {
 			continue
 		}
 		if rest == "" {
-			g.Mark.Value = m.Attrs["value"]
+			g.Mark = s.mark(m.Attrs["value"], e.DN())
 		} else if ip, ok := aci.SubnetIP(rest); ok && g.subnets[ip] != nil {
-			g.subnets[ip].Mark.Value = m.Attrs["value"]
+			g.subnets[ip].Mark = s.mark(m.Attrs["value"], g.subnets[ip].DN)
 		}
 	}
 	return found
@@ -173,14 +173,14 @@ func (s *State) installEPG(e aci.ExtEPG, now *epg, t *touched) {
 	if !was.exists || !maps.Equal(was.unwell(), now.unwell()) {
 		s.change(e)
 	}
-	revived := was.Revived && was.exists && now.Mark.Value == ""
+	revived := was.Revived && was.exists && !now.Mark.There
 	missed := len(was.vanished) > 0 // before: what this read misses can have gone with the EPG itself
 	was.ExtEPG, was.exists, was.doubted, was.contracts = now.ExtEPG, true, false, now.contracts
 	was.Revived = revived
-	was.recorded = was.recorded || s.ours(now.Mark, e.DN())
+	was.recorded = was.recorded || s.ours(now.Mark)
 	for ip, n := range was.subnets {
 		if now.subnets[ip] == nil {
-			if s.ours(n.Mark, n.DN) && s.Expected(n.DN) != aci.StatusDeleted {
+			if s.ours(n.Mark) && s.Expected(n.DN) != aci.StatusDeleted {
 				was.vanished[n.Prefix] = struct{}{}
 			}
 			s.meet(n.DN, false)
@@ -215,7 +215,7 @@ func (s *State) installSubnet(e aci.ExtEPG, rest string, objects []aci.MO, t *to
 		if old == nil {
 			return
 		}
-		if s.ours(old.Mark, old.DN) && s.Expected(old.DN) != aci.StatusDeleted {
+		if s.ours(old.Mark) && s.Expected(old.DN) != aci.StatusDeleted {
 			g.vanished[old.Prefix] = struct{}{}
 		}
 		s.meet(old.DN, false)
@@ -231,7 +231,7 @@ func (s *State) installSubnet(e aci.ExtEPG, rest string, objects []aci.MO, t *to
 	s.merge(n, objects[i].Attrs)
 	for _, m := range objects {
 		if m.Class == aci.ClassTagAnnotation && m.DN.Parent() == n.DN && tagKey(m) == aci.OwnerKey {
-			n.Mark.Value = m.Attrs["value"]
+			n.Mark = s.mark(m.Attrs["value"], n.DN)
 		}
 	}
 	s.meet(n.DN, true)
@@ -277,7 +277,7 @@ func (s *State) judge(e aci.ExtEPG, g *epg, objects []aci.MO) {
 	g.Judged = true
 	ours := map[aci.DN]bool{}
 	for _, n := range g.subnets {
-		ours[n.DN] = s.ours(n.Mark, n.DN)
+		ours[n.DN] = s.ours(n.Mark)
 	}
 	for _, m := range objects {
 		_, rest, ok := aci.ExtEPGOf(m.DN)

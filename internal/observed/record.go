@@ -32,7 +32,7 @@ func (s *State) Unremember(e aci.ExtEPG) []aci.Place {
 	case g == nil:
 		return nil
 	case g.exists:
-		g.recorded = s.ours(g.Mark, e.DN())
+		g.recorded = s.ours(g.Mark)
 	default:
 		delete(s.l3outs[e.L3Out].epgs, e.Name)
 	}
@@ -51,10 +51,10 @@ func (s *State) Standing(e aci.ExtEPG) (last Last, by aci.Owner, known bool) {
 		return Never, "", true
 	case !g.exists:
 		return g.last, "", true
-	case !g.Mark.Read && g.Mark.Value == "" && aci.AnnotatedBy(g.Annotation) != "":
+	case !g.Mark.Read && !g.Mark.There && aci.AnnotatedBy(g.Annotation) != "":
 		return Never, "", false
 	}
-	return s.was(g, e.DN(), len(g.vanished) > 0), aci.MarkedBy(g.Mark.Value, e.DN()), true
+	return s.was(g, e.DN(), len(g.vanished) > 0), g.Mark.By, true
 }
 
 // Hold notes whether e is paused although no tag says so, whether e exists or not, and returns the

@@ -9,11 +9,15 @@ import (
 	"github.com/haystacknetworks/aci-sync/internal/aci"
 )
 
-// Mark is what is known of the owner mark of an object.
+// Mark is what is known of the owner mark of an object. The value itself is not kept: it repeats the DN.
 type Mark struct {
-	Read  bool   // false: events said that the object was touched, or nothing was read yet
-	Value string // of the tagAnnotation aci-sync; "" for none
+	Read  bool      // false: events said that the object was touched, or nothing was read yet
+	There bool      // the object bears a tagAnnotation aci-sync, whatever it says
+	By    aci.Owner // whose mark it is; "" for nobody's, such as that of a copy
 }
+
+// Of reports whether it is the mark of o.
+func (m Mark) Of(o aci.Owner) bool { return o != "" && m.By == o }
 
 // Subnet is an l3extSubnet.
 type Subnet struct {
@@ -272,11 +276,23 @@ func (s *State) Unvanish(p aci.Place) {
 	}
 }
 
-// Ours reports whether the mark m on the object d was read and is ours.
-func (s *State) Ours(m Mark, d aci.DN) bool { return m.Read && s.ours(m, d) }
+// Ours reports whether the mark m was read and is ours.
+func (s *State) Ours(m Mark) bool { return m.Read && s.ours(m) }
 
 // ours also believes marks that must be read anew before anything is done about it.
-func (s *State) ours(m Mark, d aci.DN) bool { return m.Value == s.owner.Mark(d) }
+func (s *State) ours(m Mark) bool { return m.Of(s.owner) }
+
+// mark is what value, as just told, says as the owner mark of the object d.
+func (s *State) mark(value string, d aci.DN) Mark {
+	m := Mark{Read: true, There: value != "", By: aci.MarkedBy(value, d)}
+	if m.By == s.owner {
+		m.By = s.owner // not a part of value, which would be kept for it
+	}
+	return m
+}
+
+// ourMark is the mark of what a POST of ours made.
+func (s *State) ourMark() Mark { return Mark{Read: true, There: true, By: s.owner} }
 
 // Paused reports whether somebody paused e, or its L3Out.
 func (s *State) Paused(e aci.ExtEPG) bool {
@@ -322,13 +338,13 @@ func (s *State) setPaused(l aci.L3Out, d aci.DN, paused bool, t *touched) {
 
 // Owned counts the subnets and external EPGs that bear our mark.
 func (s *State) Owned() (subnets, epgs int) {
-	for l, o := range s.l3outs {
-		for name, g := range o.epgs {
-			if g.exists && s.ours(g.Mark, aci.ExtEPG{L3Out: l, Name: name}.DN()) {
+	for _, o := range s.l3outs {
+		for _, g := range o.epgs {
+			if g.exists && s.ours(g.Mark) {
 				epgs++
 			}
 			for _, n := range g.subnets {
-				if s.ours(n.Mark, n.DN) {
+				if s.ours(n.Mark) {
 					subnets++
 				}
 			}
@@ -358,12 +374,12 @@ func (s *State) Marked(l aci.L3Out) bool {
 	if o == nil {
 		return false
 	}
-	for name, g := range o.epgs {
-		if g.exists && s.ours(g.Mark, aci.ExtEPG{L3Out: l, Name: name}.DN()) {
+	for _, g := range o.epgs {
+		if g.exists && s.ours(g.Mark) {
 			return true
 		}
 		for _, n := range g.subnets {
-			if s.ours(n.Mark, n.DN) {
+			if s.ours(n.Mark) {
 				return true
 			}
 		}

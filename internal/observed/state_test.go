@@ -68,45 +68,45 @@ func TestSubnet_marks(t *testing.T) {
 		want  Mark
 		ours  bool
 	}{
-		"a read brings it":                   {with(epgMO(web), n(), tag(dn, aci.OwnerKey, us.Mark(dn))), nil, Mark{true, us.Mark(dn)}, true},
-		"a read brings none":                 {with(epgMO(web), n()), nil, Mark{true, ""}, false},
-		"another cluster's":                  {with(epgMO(web), n(), tag(dn, aci.OwnerKey, them.Mark(dn))), nil, Mark{true, them.Mark(dn)}, false},
-		"a copy with another DN is not ours": {with(epgMO(web), n(), tag(dn, aci.OwnerKey, us.Mark(dn+"x"))), nil, Mark{true, us.Mark(dn + "x")}, false},
+		"a read brings it":                   {with(epgMO(web), n(), tag(dn, aci.OwnerKey, us.Mark(dn))), nil, Mark{true, true, us}, true},
+		"a read brings none":                 {with(epgMO(web), n()), nil, Mark{Read: true}, false},
+		"another cluster's":                  {with(epgMO(web), n(), tag(dn, aci.OwnerKey, them.Mark(dn))), nil, Mark{true, true, them}, false},
+		"a copy with another DN is not ours": {with(epgMO(web), n(), tag(dn, aci.OwnerKey, us.Mark(dn+"x"))), nil, Mark{true, true, ""}, false},
 		"what our POST created bears it": {with(epgMO(web)), func(s *State) {
 			s.Expect(dn, aci.StatusCreated, nil)
 			s.event(created(n()))
-		}, Mark{true, us.Mark(dn)}, true},
+		}, Mark{true, true, us}, true},
 		"what somebody else created is not read": {with(epgMO(web)), func(s *State) { s.event(created(n())) }, Mark{}, false},
 		"what our POST modified keeps it": {with(epgMO(web), n(), tag(dn, aci.OwnerKey, us.Mark(dn))), func(s *State) {
 			s.Expect(dn, aci.StatusModified, map[string]string{"name": "a::b"})
 			s.event(modified(subnet(web, "10.0.0.1/32", "name", "a::b", "modTs", "now")))
-		}, Mark{true, us.Mark(dn)}, true},
+		}, Mark{true, true, us}, true},
 		"what somebody touched must be read again": {with(epgMO(web), n(), tag(dn, aci.OwnerKey, us.Mark(dn))), func(s *State) {
 			s.event(modified(subnet(web, "10.0.0.1/32", "descr", "x")))
-		}, Mark{false, us.Mark(dn)}, false},
+		}, Mark{false, true, us}, false},
 		"what somebody cleared is no echo of ours": {with(epgMO(web), n(), tag(dn, aci.OwnerKey, us.Mark(dn))), func(s *State) {
 			s.Expect(dn, aci.StatusModified, map[string]string{"name": "a::b"})
 			s.event(modified(subnet(web, "10.0.0.1/32", "descr", "")))
-		}, Mark{false, us.Mark(dn)}, false},
+		}, Mark{false, true, us}, false},
 		"the fabric's own changes do not matter": {with(epgMO(web), n(), tag(dn, aci.OwnerKey, us.Mark(dn))), func(s *State) {
 			s.event(modified(mo(aci.ClassSubnet, dn, "modTs", "now", "monPolDn", "x")))
-		}, Mark{true, us.Mark(dn)}, true},
+		}, Mark{true, true, us}, true},
 		"its removal, if announced": {with(epgMO(web), n(), tag(dn, aci.OwnerKey, us.Mark(dn))), func(s *State) {
 			s.event(deleted(tag(dn, aci.OwnerKey, "")))
-		}, Mark{true, ""}, false},
+		}, Mark{Read: true}, false},
 		"its change, if announced": {with(epgMO(web), n(), tag(dn, aci.OwnerKey, us.Mark(dn))), func(s *State) {
 			s.event(modified(mo(aci.ClassTagAnnotation, dn.Child(aci.TagRN(aci.OwnerKey)), "value", them.Mark(dn))))
-		}, Mark{true, them.Mark(dn)}, false},
+		}, Mark{true, true, them}, false},
 		"its change, announced without a value": {with(epgMO(web), n(), tag(dn, aci.OwnerKey, us.Mark(dn))), func(s *State) {
 			s.event(modified(mo(aci.ClassTagAnnotation, dn.Child(aci.TagRN(aci.OwnerKey)), "descr", "x")))
 		}, Mark{}, false},
 		"other tags do not matter": {with(epgMO(web), n(), tag(dn, aci.OwnerKey, us.Mark(dn))), func(s *State) {
 			s.event(created(tag(dn, "color", "red")))
-		}, Mark{true, us.Mark(dn)}, true},
+		}, Mark{true, true, us}, true},
 		"a read of the object alone": {with(epgMO(web), n(), tag(dn, aci.OwnerKey, us.Mark(dn))), func(s *State) {
 			s.event(modified(subnet(web, "10.0.0.1/32", "descr", "x")))
 			s.Fold(aci.Update{Kind: aci.FullRead, Root: dn, Objects: []aci.MO{n(), tag(dn, aci.OwnerKey, us.Mark(dn))}})
-		}, Mark{true, us.Mark(dn)}, true},
+		}, Mark{true, true, us}, true},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -118,7 +118,7 @@ func TestSubnet_marks(t *testing.T) {
 			if diff := cmp.Diff(tt.want, n.Mark); !there || diff != "" {
 				t.Errorf("there %v (-want +got)\n%s", there, diff)
 			}
-			if got := tt.state.Ours(n.Mark, n.DN); got != tt.ours {
+			if got := tt.state.Ours(n.Mark); got != tt.ours {
 				t.Errorf("ours %v", got)
 			}
 		})

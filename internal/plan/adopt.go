@@ -46,9 +46,8 @@ func (s Source) String() string {
 	return "unmanaged"
 }
 
-// has reports whether an object with this mark and annotation is of s.
-func (s Source) has(d aci.DN, mark, annotation string) bool {
-	by := aci.MarkedBy(mark, d)
+// has reports whether an object that bears the mark of by, "" for nobody's, and this annotation is of s.
+func (s Source) has(by aci.Owner, annotation string) bool {
 	switch {
 	case s.Cluster != "":
 		return by == s.Cluster
@@ -82,8 +81,8 @@ func FindAdoption(want *desired.State, have *observed.State, p Policy, e aci.Ext
 	}
 	dn := e.DN()
 	switch {
-	case g.Mark.Value == p.Owner.Mark(dn):
-	case !from.has(dn, g.Mark.Value, g.Annotation):
+	case g.Mark.Of(p.Owner):
+	case !from.has(g.Mark.By, g.Annotation):
 		leave(dn, "is not of "+from.String())
 	case !want.Named(e):
 		leave(dn, "no workload names it")
@@ -94,8 +93,8 @@ func FindAdoption(want *desired.State, have *observed.State, p Policy, e aci.Ext
 	}
 	for n := range have.Subnets(e) {
 		switch {
-		case n.Mark.Value == p.Owner.Mark(n.DN):
-		case !from.has(n.DN, n.Mark.Value, n.Annotation):
+		case n.Mark.Of(p.Owner):
+		case !from.has(n.Mark.By, n.Annotation):
 			leave(n.DN, "is not of "+from.String())
 		case !want.Claims(aci.Place{ExtEPG: e, Prefix: n.Prefix}):
 			leave(n.DN, "no workload claims it")

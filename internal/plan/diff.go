@@ -158,7 +158,7 @@ func (d *differ) fate(e aci.ExtEPG) fate {
 		d.problem(aci.Place{ExtEPG: e}, ReasonForeignOwner,
 			"%s: managed by Nexus Dashboard Orchestrator (extMngdBy %s), not written", e, g.ExtMngdBy)
 	case d.have.Expected(e.DN()) == aci.StatusDeleted:
-	case exists && g.Revived && g.Mark.Value == "" && d.have.Last(e) == observed.Foreign && !(g.Judged && used(g)):
+	case exists && g.Revived && !g.Mark.There && d.have.Last(e) == observed.Foreign && !(g.Judged && used(g)):
 		f = leaving
 		if d.inDomain(e) {
 			d.epgs[e] = struct{}{}
@@ -249,7 +249,7 @@ func (d *differ) epg(e aci.ExtEPG) {
 	case f == leaving:
 		d.deleteEPG(e, g, Revived)
 	case f != ready:
-	case g.Mark.Value == d.policy.Owner.Mark(dn):
+	case g.Mark.Of(d.policy.Owner):
 		if !d.want.Named(e) {
 			d.deleteEPG(e, g, Unclaimed)
 		}
@@ -266,7 +266,7 @@ func (d *differ) epg(e aci.ExtEPG) {
 		})
 	case !g.Mark.Read && d.perhapsMarked(e, g):
 		d.reads[dn] = struct{}{} // made just now; events do not bear marks
-	case g.Mark.Value == "" && !d.paused(e) && (g.Revived || d.have.Recorded(e) && d.leftByUs(e, g)):
+	case !g.Mark.There && !d.paused(e) && (g.Revived || d.have.Recorded(e) && d.leftByUs(e, g)):
 		if !g.Mark.Read {
 			d.reads[dn] = struct{}{}
 			return
@@ -282,7 +282,7 @@ func (d *differ) epg(e aci.ExtEPG) {
 // else by now. What it bears may have to be read.
 func (d *differ) adopts(dn aci.DN, m observed.Mark, annotation string) bool {
 	from, ok := d.policy.Adopt[dn]
-	return ok && (!m.Read || from.has(dn, m.Value, annotation))
+	return ok && (!m.Read || from.has(m.By, annotation))
 }
 
 // perhapsMarked reports whether an EPG looks as if it bore a mark that matters: ours, as what a
@@ -296,7 +296,7 @@ func (d *differ) perhapsMarked(e aci.ExtEPG, g observed.ExtEPG) bool {
 // unmarked reports whether e is recorded as ours and bears no mark.
 func (d *differ) unmarked(e aci.ExtEPG) bool {
 	g, exists := d.have.ExtEPG(e)
-	return exists && g.Mark.Value == "" && d.have.Recorded(e)
+	return exists && !g.Mark.There && d.have.Recorded(e)
 }
 
 // leftByUs reports whether an EPG recorded as ours, that bears no mark now, is still ours.
@@ -305,7 +305,7 @@ func (d *differ) leftByUs(e aci.ExtEPG, g observed.ExtEPG) bool {
 		return true
 	}
 	for n := range d.have.Subnets(e) {
-		if n.Mark.Value == d.policy.Owner.Mark(n.DN) {
+		if n.Mark.Of(d.policy.Owner) {
 			return true
 		}
 	}
@@ -319,7 +319,7 @@ func (d *differ) deleteEPG(e aci.ExtEPG, g observed.ExtEPG, reason Reason) {
 	}
 	held := false
 	for n := range d.have.Subnets(e) {
-		if n.Mark.Value != d.policy.Owner.Mark(n.DN) {
+		if !n.Mark.Of(d.policy.Owner) {
 			continue // foreign, or not read: the judgement sees it
 		}
 		if d.policy.Only && !d.policy.Approved[n.DN] {
@@ -403,7 +403,7 @@ func (d *differ) winner(p netip.Prefix, domain aci.DN) (aci.ExtEPG, bool) {
 		}
 		c, _ := d.want.Claim(aci.Place{ExtEPG: e, Prefix: p})
 		n, there := d.have.Subnet(aci.Place{ExtEPG: e, Prefix: p})
-		holds := there && n.Mark.Value == d.policy.Owner.Mark(n.DN)
+		holds := there && n.Mark.Of(d.policy.Owner)
 		if !found || holds && !bestHolds || holds == bestHolds && older(c, bestClaim) {
 			best, bestClaim, bestHolds, found = e, c, holds, true
 		}
@@ -427,7 +427,7 @@ func (d *differ) bar(e aci.ExtEPG, p netip.Prefix) (aci.ExtEPG, bool) {
 			continue
 		}
 		n, _ := d.have.Subnet(aci.Place{ExtEPG: h, Prefix: p})
-		if n.Mark.Value != d.policy.Owner.Mark(n.DN) && n.Scope.Contains(aci.Scope{"import-security"}) {
+		if !n.Mark.Of(d.policy.Owner) && n.Scope.Contains(aci.Scope{"import-security"}) {
 			return h, true
 		}
 	}
@@ -488,7 +488,7 @@ func (d *differ) running(list []desired.Ref) []desired.Ref {
 // stays there for now.
 func (d *differ) leave(h aci.ExtEPG, p netip.Prefix) bool {
 	n, _ := d.have.Subnet(aci.Place{ExtEPG: h, Prefix: p})
-	if n.Mark.Value != d.policy.Owner.Mark(n.DN) {
+	if !n.Mark.Of(d.policy.Owner) {
 		if !n.Mark.Read {
 			d.reads[n.DN] = struct{}{}
 			return false
@@ -546,7 +546,7 @@ func (d *differ) keep(place aci.Place, n observed.Subnet) {
 	owner := d.policy.Owner
 	change := Change{Action: Update, Place: place, DN: n.DN, Reason: Drifted, By: claim.By, For: claim.Workloads}
 	switch {
-	case n.Mark.Value == owner.Mark(n.DN):
+	case n.Mark.Of(owner):
 		if h, bar := d.bar(place.ExtEPG, place.Prefix); bar {
 			d.problem(place, ReasonConflict,
 				"%s is in %s of the same VRF, too, as a subnet that is not ours: the APIC programs only one of them", place.Prefix.Addr(), h)
@@ -571,7 +571,7 @@ func (d *differ) keep(place aci.Place, n observed.Subnet) {
 		}
 		change.Mark, change.Reason = true, Adopted
 		change.Attrs, change.Before = map[string]string{"annotation": owner.Annotation()}, map[string]string{"annotation": n.Annotation}
-	case n.Annotation == owner.Annotation() && (n.Mark.Value == "" || !n.Mark.Read):
+	case n.Annotation == owner.Annotation() && (!n.Mark.There || !n.Mark.Read):
 		if n.Mark.Read && d.elsewhere(place) {
 			return // it is ours again when that has left
 		}
@@ -597,7 +597,7 @@ func (d *differ) keep(place aci.Place, n observed.Subnet) {
 func (d *differ) elsewhere(place aci.Place) bool {
 	return slices.ContainsFunc(d.have.Holders(place.Prefix), func(h aci.ExtEPG) bool {
 		n, _ := d.have.Subnet(aci.Place{ExtEPG: h, Prefix: place.Prefix})
-		return h != place.ExtEPG && d.inDomain(h) && n.Mark.Value == d.policy.Owner.Mark(n.DN)
+		return h != place.ExtEPG && d.inDomain(h) && n.Mark.Of(d.policy.Owner)
 	})
 }
 

@@ -59,7 +59,7 @@ func find(want *desired.State, have *observed.State, p Policy, all bool) Orphans
 			var dns []aci.DN
 			left := 0
 			for n := range have.Subnets(e) {
-				if n.Mark.Value != p.Owner.Mark(n.DN) || p.Approved[n.DN] {
+				if !n.Mark.Of(p.Owner) || p.Approved[n.DN] {
 					continue
 				}
 				o.Marked++
@@ -71,7 +71,7 @@ func find(want *desired.State, have *observed.State, p Policy, all bool) Orphans
 			if !all && want.Named(e) && left <= 2*want.Count(e) {
 				dns = nil
 			}
-			if g.Mark.Value == p.Owner.Mark(e.DN()) && !p.Approved[e.DN()] {
+			if g.Mark.Of(p.Owner) && !p.Approved[e.DN()] {
 				o.Marked++
 				if at := (aci.Place{ExtEPG: e}); all && unclaimed(want, at) || orphaned(want, p, at, e.DN(), "") {
 					dns = append(dns, e.DN())
