@@ -241,7 +241,10 @@ func TestMember_that_is_the_only_one_is_kept(t *testing.T) {
 		if n := count(w.requests(), "GET /api/aaaListDomains"); n != 0 {
 			t.Errorf("%d probes", n)
 		}
-		for count(w.requests(), "POST /api/aaaLogin") == 0 { // the worst moment to come back is just after a login was sent
+		for tries := 0; count(w.requests(), "POST /api/aaaLogin") == 0; tries++ { // the worst moment to come back is just after a login was sent
+			if tries == 1200 {
+				t.Fatal("no login in 2 minutes")
+			}
 			time.Sleep(100 * time.Millisecond)
 		}
 		members[0].set("")

@@ -2,11 +2,13 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/pager"
 )
@@ -24,10 +26,25 @@ func newInformer(size int64) func(toolscache.ListerWatcher, runtime.Object, time
 	}
 }
 
-// paged is lw, but that it lists in pages.
+// paged is lw, but that it lists in pages, and that whoever reads from it ends with his context.
 func paged(lw toolscache.ListerWatcher, size int64) *toolscache.ListWatch {
 	from := toolscache.ToListerWatcherWithContext(lw)
-	return &toolscache.ListWatch{ListWithContextFunc: inPages(from, size), WatchFuncWithContext: from.WatchWithContext}
+	return &toolscache.ListWatch{ListWithContextFunc: inPages(from, size), WatchFuncWithContext: punctual(from)}
+}
+
+// punctual hides what kind of error it is that the initial state cannot be streamed. A reflector would wait for
+// one that listens to nobody, and one that is too busy, as long as its backoff says and whoever ends it meanwhile;
+// after any other error it lists, and waits for better times as long as its context says.
+//
+// Source: Reflector.watchList and isWatchErrorRetriable of client-go v0.37.
+func punctual(from toolscache.WatcherWithContext) toolscache.WatchFuncWithContext {
+	return func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+		w, err := from.WatchWithContext(ctx, o)
+		if err != nil && o.SendInitialEvents != nil {
+			err = errors.New(err.Error())
+		}
+		return w, err
+	}
 }
 
 // inPages lists everything, and keeps of each object only what is needed before it asks for the

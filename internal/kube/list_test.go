@@ -4,13 +4,18 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -20,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 
@@ -131,6 +137,146 @@ func TestWatch_streams_the_initial_state(t *testing.T) {
 	}
 	if d := cmp.Diff(map[string]int{"Namespace": 1, "Pod": 3}, v.kinds()); d != "" {
 		t.Errorf("(-want +got)\n%s", d)
+	}
+}
+
+// gap is a transport that can lose the API server for a while, which then does not know any more what happened
+// meanwhile.
+type gap struct {
+	http.RoundTripper
+
+	mu      sync.Mutex // guards the fields below
+	shut    bool
+	watches map[string]io.Closer // path -> the last watch
+	expired map[string]bool      // path -> the version to go on from is too old
+}
+
+func (g *gap) RoundTrip(r *http.Request) (*http.Response, error) {
+	q := r.URL.Query()
+	watches := q.Get("watch") != ""
+	g.mu.Lock()
+	shut, expired := g.shut, watches && q.Get("sendInitialEvents") == "" && g.expired[r.URL.Path]
+	if expired {
+		delete(g.expired, r.URL.Path)
+	}
+	g.mu.Unlock()
+	switch {
+	case shut:
+		return nil, syscall.ECONNREFUSED
+	case expired:
+		return answer(r, apierrors.NewResourceExpired("too old resource version"))
+	}
+	out, err := g.RoundTripper.RoundTrip(r)
+	if err == nil && watches {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.watches[r.URL.Path] = out.Body
+	}
+	return out, err
+}
+
+// during does something while the API server is gone.
+func (g *gap) during(f func()) {
+	g.mu.Lock()
+	g.shut = true
+	for path, w := range g.watches {
+		_ = w.Close()
+		g.expired[path] = true
+	}
+	g.mu.Unlock()
+	f()
+	g.mu.Lock()
+	g.shut = false
+	g.mu.Unlock()
+}
+
+// What goes while nobody looks is told as missed, once, however the state after it is read.
+func TestWatch_tells_what_it_missed_in_a_gap(t *testing.T) {
+	t.Parallel()
+	for what, cannotStream := range map[string]bool{"streamed": false, "in pages": true} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			s.deployment(t, 0)
+			s.somePods(t, 3)
+			g := gap{watches: map[string]io.Closer{}, expired: map[string]bool{}}
+			cfg := s.asking(&asked{cannotStream: cannotStream})
+			cfg.Wrap(func(rt http.RoundTripper) http.RoundTripper {
+				g.RoundTripper = rt
+				return &g
+			})
+			v := newView(s.ns)
+			if err := s.watchAs(t.Context(), t, cfg, pageSize, v, ""); err != nil {
+				t.Fatal(err)
+			}
+			g.during(func() {
+				now := metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}
+				if err := errors.Join(
+					s.client.CoreV1().Pods(s.ns).Delete(t.Context(), "p1", now),
+					s.client.AppsV1().Deployments(s.ns).Delete(t.Context(), "web", now),
+				); err != nil {
+					t.Fatal(err)
+				}
+				s.pod(t, "p3")
+			})
+			want := []desired.Ref{
+				{Kind: desired.KindDeployment, Namespace: s.ns, Name: "web"}, {Kind: desired.KindPod, Namespace: s.ns, Name: "p1"},
+			}
+			eventually(t, func() error {
+				if v.has(desired.KindPod, "p3") == nil {
+					return errors.New("p3 was not told of")
+				}
+				v.mu.Lock()
+				defer v.mu.Unlock()
+				missed := slices.SortedFunc(slices.Values(v.missed), desired.Ref.Compare)
+				missed = slices.DeleteFunc(missed, func(r desired.Ref) bool { return r.Kind == desired.KindReplicaSet }) // collected at some time
+				if d := cmp.Diff(want, missed); d != "" {
+					return fmt.Errorf("missed (-want +got)\n%s", d)
+				}
+				return nil
+			})
+			if d := cmp.Diff(map[string]int{"Namespace": 1, "Pod": 3}, v.kinds()); d != "" {
+				t.Errorf("(-want +got)\n%s", d)
+			}
+		})
+	}
+}
+
+// What reads the cluster ends when it is told to, also while it waits for an API server that does not answer: the
+// leader ends after it, with the time that is left.
+func TestInformer_ends_at_once(t *testing.T) {
+	t.Parallel()
+	for what, err := range map[string]error{
+		"nobody listens": &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED},
+		"it is busy":     apierrors.NewTooManyRequests("later", 0),
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				lw := &toolscache.ListWatch{
+					ListFunc:  func(metav1.ListOptions) (runtime.Object, error) { return nil, err },
+					WatchFunc: func(metav1.ListOptions) (watch.Interface, error) { return nil, err },
+				}
+				informer := newInformer(pageSize)(lw, &corev1.Pod{}, 0, nil)
+				// The handler of the library waits for a moment of the real clock.
+				if err := informer.SetWatchErrorHandler(func(*toolscache.Reflector, error) {}); err != nil {
+					t.Fatal(err)
+				}
+				ctx, end := context.WithCancel(t.Context())
+				ended := make(chan struct{})
+				go func() {
+					informer.RunWithContext(ctx)
+					close(ended)
+				}()
+				time.Sleep(5 * time.Minute)
+				end()
+				synctest.Wait()
+				if !closed(ended) {
+					t.Error("it waits")
+				}
+				<-ended
+			})
+		})
 	}
 }
 

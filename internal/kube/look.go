@@ -56,12 +56,20 @@ func Look(ctx context.Context, cfg *rest.Config, sink Sink, owner aci.Owner) err
 	}
 	from.refused = end
 	var all errgroup.Group
-	all.Go(func() error { return c.Start(ctx) })
 	first := &firstSync{Sink: sink, end: func() { end(nil) }}
-	all.Go(func() error { return from.Watch(ctx, first, owner) })
+	for _, run := range []func() error{
+		func() error { return c.Start(ctx) },
+		func() error { return from.Watch(ctx, first, owner) },
+	} {
+		all.Go(func() error {
+			err := run()
+			end(err) // neither is of use without the other
+			return err
+		})
+	}
 	err = all.Wait()
-	if why := context.Cause(ctx); !first.done {
-		return why
+	if !first.done {
+		return context.Cause(ctx)
 	}
 	return err
 }

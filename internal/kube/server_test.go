@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -172,6 +173,7 @@ type view struct {
 	mu     sync.Mutex // guards the fields below
 	now    map[desired.Ref]metav1.Object
 	gone   map[desired.Ref]int
+	missed []desired.Ref
 	synced []int // how many objects were there at each call of Synced
 
 	records map[aci.ExtEPG]desired.Record
@@ -196,8 +198,15 @@ func (v *view) Fold(r desired.Ref, obj metav1.Object) {
 	v.now[r] = obj
 }
 
-// Missed is as good as gone here.
-func (v *view) Missed(r desired.Ref) { v.Fold(r, nil) }
+// Missed notes what is in the namespace, and is as good as gone else.
+func (v *view) Missed(r desired.Ref) {
+	if r.Namespace == v.ns {
+		v.mu.Lock()
+		v.missed = append(v.missed, r)
+		v.mu.Unlock()
+	}
+	v.Fold(r, nil)
+}
 
 // Recorded takes what concerns the tenant that is named like the namespace.
 func (v *view) Recorded(e aci.ExtEPG, rec *desired.Record) {
@@ -364,6 +373,22 @@ func TestLook_gives_up_at_the_first_refusal_and_says_which(t *testing.T) {
 	err := Look(t.Context(), cfg, v, "")
 	if err == nil || !strings.HasPrefix(err.Error(), "list ") || !strings.Contains(err.Error(), "forbidden") || v.synced != nil {
 		t.Errorf("returned %v after %d calls of Synced", err, len(v.synced))
+	}
+}
+
+// What keeps it from looking ends it: nobody hangs at a command because the API server is gone.
+func TestLook_gives_up_when_nothing_answers(t *testing.T) {
+	t.Parallel()
+	for what, owner := range map[string]aci.Owner{"without records": "", "with records": "k1"} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			v := newView("any")
+			if err := Look(ctx, &rest.Config{Host: "http://127.0.0.1:1"}, v, owner); !errors.Is(err, syscall.ECONNREFUSED) || v.synced != nil {
+				t.Errorf("returned %v after %d calls of Synced", err, len(v.synced))
+			}
+		})
 	}
 }
 

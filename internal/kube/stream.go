@@ -71,7 +71,9 @@ func (s *stream) Add(obj any) error {
 	strip(obj)
 	if o, ok := obj.(metav1.Object); ok {
 		n := types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}
-		s.there[n] = struct{}{}
+		if _, known := s.there[n]; !known { // else the name of now would be kept beside that of then
+			s.there[n] = struct{}{}
+		}
 		s.sink.Fold(s.ref(n), o)
 	}
 	return nil

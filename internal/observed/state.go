@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"unique"
 
 	"github.com/haystacknetworks/aci-sync/internal/aci"
 )
@@ -285,9 +286,7 @@ func (s *State) ours(m Mark) bool { return m.Of(s.owner) }
 // mark is what value, as just told, says as the owner mark of the object d.
 func (s *State) mark(value string, d aci.DN) Mark {
 	m := Mark{Read: true, There: value != "", By: aci.MarkedBy(value, d)}
-	if m.By == s.owner {
-		m.By = s.owner // not a part of value, which would be kept for it
-	}
+	m.By = unique.Make(m.By).Value() // not a part of value, which would be kept for it
 	return m
 }
 
