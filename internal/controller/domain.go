@@ -2,8 +2,6 @@ package controller
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -37,9 +35,8 @@ type domain struct {
 // batch is one POST whose events are to come.
 type batch struct {
 	epg      aci.ExtEPG
-	waits    map[aci.DN]aci.Place
-	backs    map[aci.DN]plan.Change // those that put back what somebody changed or deleted
-	since    time.Time              // when the oldest change in it became dirty
+	waits    map[aci.DN]plan.Change
+	since    time.Time // when the oldest change in it became dirty
 	deadline time.Time
 	failed   bool          // no answer came, or one that leaves open what was done
 	done     chan struct{} // closed when nothing is waited for any more
@@ -226,9 +223,7 @@ func (c *Controller) arrived(dn aci.DN) {
 		return
 	}
 	delete(c.awaits, dn)
-	if ch, back := b.backs[dn]; back {
-		c.fought(ch, time.Now())
-	}
+	c.made(b.waits[dn])
 	if delete(b.waits, dn); len(b.waits) == 0 {
 		c.domain(c.have.Domain(b.epg.L3Out)).failures = 0 // writes work
 		c.metrics.converged(time.Since(b.since))
@@ -263,7 +258,7 @@ func (c *Controller) finish(b *batch) {
 
 // overdue reads what became of POSTs that nothing was heard of in time, or whose answer was
 // lost. Until that is known an address that they may have written somewhere must not be written
-// elsewhere. What was accepted and not done is an error: it may go on like that.
+// elsewhere. What was accepted and not done counts as refused: it may go on like that.
 func (c *Controller) overdue(ctx context.Context, key aci.DN) error {
 	c.mu.Lock()
 	var due []*batch
@@ -273,27 +268,28 @@ func (c *Controller) overdue(ctx context.Context, key aci.DN) error {
 		}
 	}
 	c.mu.Unlock()
-	var errs []error
+	read := map[aci.ExtEPG]bool{}
 	for _, b := range due {
 		c.mu.Lock()
 		left := len(b.waits)
 		c.mu.Unlock()
-		if left > 0 {
+		if left > 0 && !read[b.epg] {
 			if !b.failed {
 				c.log.Warn("no event tells of a write, reading what it did", "epg", b.epg, "changes", left)
 			}
 			if err := c.lookAt(ctx, b.epg); err != nil {
 				return err
 			}
+			read[b.epg] = true // all of them were sent before
 		}
 		c.mu.Lock()
-		if left = len(b.waits); left > 0 && !b.failed {
-			errs = append(errs, fmt.Errorf("post %s: %d changes were accepted and not made", b.epg.DN(), left))
+		if !b.failed {
+			c.unmade(b)
 		}
 		c.drop(b)
 		c.mu.Unlock()
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // awaiting reports whether it is not known yet what became of a write in a domain.
@@ -308,9 +304,9 @@ func (c *Controller) awaiting(key aci.DN) bool {
 
 // drop ends the wait for b although nothing tells that it was carried out.
 func (c *Controller) drop(b *batch) {
-	for dn, p := range b.waits {
+	for dn, ch := range b.waits {
 		c.have.Unexpect(dn)
-		c.mark([]aci.Place{p})
+		c.mark([]aci.Place{ch.Place})
 	}
 	c.finish(b)
 }
