@@ -226,6 +226,7 @@ var layers = []layer{
 		ours: []string{"charts", "internal/apicsim", "internal/lab"},
 		others: []string{
 			"golang.org/x/sync/errgroup", // many requests at once, and the first error
+			"golang.org/x/sys/unix",      // the CPU clock of another process
 			"k8s.io/api",
 			"k8s.io/apimachinery",
 			"k8s.io/client-go",

@@ -131,7 +131,7 @@ func TestPercentile(t *testing.T) {
 // some are results of a run in which all targets are met, with two rows.
 func some() results {
 	changes := func(took, cpu time.Duration) single {
-		return single{latency: 20 * time.Millisecond, changes: 2, writes: 2, took: []time.Duration{took, took}, cpu: cpu}
+		return single{latency: 20 * time.Millisecond, changes: 2, writes: 2, took: []time.Duration{took, took}, cpu: 2 * cpu}
 	}
 	return results{
 		settings: full(),
@@ -180,6 +180,7 @@ func TestTargets(t *testing.T) {
 		"all met":                     {func(*results) {}, all, 0},
 		"a slow change":               {func(r *results) { r.rows[1].singles[0].took[1] = 200 * time.Millisecond }, all - 2, 0},
 		"a dear change":               {func(r *results) { r.rows[1].singles[0].cpu *= 2 }, all - 1, 0},
+		"a change that costs nothing": {func(r *results) { r.rows[1].singles[0].idle, r.rows[1].singles[0].lasted = .1, time.Second }, all - 1, 1},
 		"a slow burst in many writes": {func(r *results) { r.rows[1].burst.done, r.rows[1].burst.writes = 3*time.Second, 23 }, all - 2, 0},
 		"drift that lasts":            {func(r *results) { r.rows[1].drifts[1].restored = 6 * time.Second }, all - 1, 0},
 		"a start that is all wrong":   {func(r *results) { r.rows[1].start = start{ready: 6 * time.Second, writes: 1, requests: 31} }, all - 3, 0},

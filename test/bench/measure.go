@@ -26,7 +26,6 @@ type settings struct {
 	churn   int             // Pods that come and go in a second meanwhile, beside the fewest and the most; 0 leaves that out
 	burst   int             // addresses that come at once, beside the fewest and the most; 0 leaves that out
 	drift   int             // subnets that are deleted by hand, at most a quarter of what is there; 0 leaves that out
-	rest    time.Duration   // for how long it is watched doing nothing, to know what of its CPU the changes are
 	idle    []int           // beside how many subnets it is watched doing nothing meanwhile
 	watch   time.Duration   // for how long that is
 }
@@ -36,7 +35,7 @@ func full() settings {
 	return settings{
 		sizes: []int{100, 1_000, 10_000, 20_000}, latency: 20 * time.Millisecond, others: []time.Duration{0, 100 * time.Millisecond},
 		// A VRF is quiet half a second after its last write; the next change in it comes a little later.
-		changes: 100, pace: 600 * time.Millisecond / l3outs, churn: 100, burst: 5_000, drift: 5_000, rest: 4 * time.Second,
+		changes: 100, pace: 600 * time.Millisecond / l3outs, churn: 100, burst: 5_000, drift: 5_000,
 		// Long enough for all that recurs: what is rarest is the periodic read, every ten minutes and a tenth at most.
 		idle: []int{1_000, 20_000}, watch: 11 * time.Minute,
 	}
@@ -83,7 +82,13 @@ type single struct {
 	churn           float64       // Pods a second that came and went meanwhile; 0 when each change found a VRF that had been quiet
 	changes, writes int
 	took            []time.Duration // each until its subnet was on the APIC, sorted
-	cpu             time.Duration   // of a change, without what it takes idle; 0 under churn
+	cpu, lasted     time.Duration   // of all of them; no CPU under churn
+	idle            float64         // seconds of CPU in a second in which nothing happens
+}
+
+// cpuEach is the CPU of a change, without what it takes idle.
+func (s single) cpuEach() time.Duration {
+	return (s.cpu - time.Duration(s.idle*float64(s.lasted))) / time.Duration(s.changes)
 }
 
 // burst are many addresses at once.
@@ -225,16 +230,12 @@ func (r *rig) beside(ctx context.Context, s settings, size int) (row, error) {
 	if row.start, err = r.restart(ctx, size, 0); err != nil {
 		return row, fmt.Errorf("start: %w", err)
 	}
-	idle, err := r.idle(ctx, s.rest)
-	if err != nil {
-		return row, fmt.Errorf("idle: %w", err)
-	}
 	row.start.writes = len(r.fabric.writes(since))
 	for i, latency := range append([]time.Duration{s.latency}, s.others...) {
 		pace := s.pace + latency // what is slow lasts
 		r.say("%d subnets: %d changes, one every %v, the APIC takes %v ...", size, s.changes, pace, latency)
 		r.fabric.latency.Store(int64(latency))
-		one, err := r.single(ctx, s.changes, pace, 0, idle, fmt.Sprintf("single%d-%d", size, i))
+		one, err := r.single(ctx, s.changes, pace, 0, fmt.Sprintf("single%d-%d", size, i))
 		if err != nil {
 			return row, fmt.Errorf("single changes: %w", err)
 		}
@@ -247,9 +248,17 @@ func (r *rig) beside(ctx context.Context, s settings, size int) (row, error) {
 		}
 	}
 	r.fabric.latency.Store(int64(s.latency))
+	// As long as the changes took, and after them, when what a start leaves behind has been tidied up.
+	idle, err := r.idle(ctx, row.singles[0].lasted)
+	if err != nil {
+		return row, fmt.Errorf("idle: %w", err)
+	}
+	for i := range row.singles {
+		row.singles[i].idle = idle
+	}
 	if s.churn > 0 {
 		r.say("%d subnets: %d changes among %d Pods that come and go every second ...", size, s.changes, s.churn)
-		one, err := r.single(ctx, s.changes, s.pace, s.churn, idle, fmt.Sprintf("churn%d", size))
+		one, err := r.single(ctx, s.changes, s.pace, s.churn, fmt.Sprintf("churn%d", size))
 		if err != nil {
 			return row, fmt.Errorf("changes under churn: %w", err)
 		}
@@ -321,7 +330,7 @@ func (r *rig) rest(ctx context.Context) error {
 	return r.sync.rest(ctx)
 }
 
-// idle watches it doing nothing.
+// idle watches it doing nothing, and returns the seconds of CPU in a second.
 func (r *rig) idle(ctx context.Context, d time.Duration) (float64, error) {
 	before, err := r.sync.cpu()
 	if err != nil {
@@ -337,7 +346,7 @@ func (r *rig) idle(ctx context.Context, d time.Duration) (float64, error) {
 
 // single gives one Pod after the other its address, in the large EPGs by turns, while so many others
 // come and go in a second.
-func (r *rig) single(ctx context.Context, changes int, pace time.Duration, churn int, idle float64, step string) (out single, err error) {
+func (r *rig) single(ctx context.Context, changes int, pace time.Duration, churn int, step string) (out single, err error) {
 	var list []workload
 	for i := range l3outs {
 		list = append(list, workload{name: fmt.Sprintf("%s-%d", step, i), epg: largeEPG, l3out: i, pods: share(changes, i)})
@@ -373,7 +382,7 @@ func (r *rig) single(ctx context.Context, changes int, pace time.Duration, churn
 	}
 	g.Go(func() error {
 		defer close(stop)
-		return r.oneByOne(gctx, pods[:l3outs], pace, idle, changes, &out)
+		return r.oneByOne(gctx, pods[:l3outs], pace, changes, &out)
 	})
 	if err := g.Wait(); err != nil {
 		return out, err
@@ -388,7 +397,7 @@ func (r *rig) single(ctx context.Context, changes int, pace time.Duration, churn
 }
 
 // oneByOne makes single changes and puts down what they took.
-func (r *rig) oneByOne(ctx context.Context, pods [][]string, pace time.Duration, idle float64, changes int, out *single) error {
+func (r *rig) oneByOne(ctx context.Context, pods [][]string, pace time.Duration, changes int, out *single) error {
 	out.latency, out.changes, out.took = time.Duration(r.fabric.latency.Load()), changes, make([]time.Duration, changes)
 	since := r.fabric.now()
 	before, err := r.sync.cpu()
@@ -420,7 +429,7 @@ func (r *rig) oneByOne(ctx context.Context, pods [][]string, pace time.Duration,
 	}
 	after, err := r.sync.cpu()
 	out.writes = len(r.fabric.writes(since))
-	out.cpu = (after - before - time.Duration(idle*float64(time.Since(began)))) / time.Duration(changes)
+	out.cpu, out.lasted = after-before, time.Since(began)
 	slices.Sort(out.took)
 	return err
 }

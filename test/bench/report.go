@@ -97,7 +97,7 @@ func (r results) tables() []*table {
 		n := fmt.Sprint(row.subnets)
 		for _, s := range row.singles {
 			kind, others := ms(s.latency), "none"
-			writes, cpu, times := fmt.Sprintf("%d for %d", s.writes, s.changes), fmt.Sprintf("%.1f ms", float64(s.cpu)/float64(time.Millisecond)), ""
+			writes, cpu, times := fmt.Sprintf("%d for %d", s.writes, s.changes), fmt.Sprintf("%.1f ms", float64(s.cpuEach())/float64(time.Millisecond)), ""
 			if s.churn > 0 {
 				kind, others, writes, cpu = "churn", fmt.Sprintf("%.0f", s.churn), "", ""
 			}
@@ -106,7 +106,7 @@ func (r results) tables() []*table {
 				f, first[kind] = s, s
 			}
 			if s.churn == 0 {
-				times = fmt.Sprintf("%.2f", ratio(s.cpu, f.cpu))
+				times = fmt.Sprintf("%.2f", ratio(s.cpuEach(), f.cpuEach()))
 			}
 			changes.row(n, ms(s.latency), others, ms(percentile(s.took, 50)), ms(percentile(s.took, 95)), ms(percentile(s.took, 99)),
 				fmt.Sprintf("%.2f", ratio(percentile(s.took, 95), percentile(f.took, 95))), writes, cpu, times)
@@ -138,7 +138,13 @@ func (r results) tables() []*table {
 
 func (i idle) perMinute() float64 { return float64(i.requests) / i.took.Minutes() }
 
-func ratio(a, b time.Duration) float64 { return float64(a) / float64(b) }
+// ratio is NaN where a or b is nothing that can be measured, as CPU less than what is taken off as idle.
+func ratio(a, b time.Duration) float64 {
+	if a <= 0 || b <= 0 {
+		return math.NaN()
+	}
+	return float64(a) / float64(b)
+}
 
 // target is what something may take at most.
 type target struct {
@@ -199,7 +205,7 @@ func (r results) targets() []target {
 	return []target{
 		{"a single change beside 20,000 subnets, p95", "%.0f ms", 150, at(many, func(row row) float64 { return p95(row).Seconds() * 1000 })},
 		{"the same, as a multiple of that beside 100", "%.2f", 1.3, both(func(most, few row) float64 { return ratio(p95(most), p95(few)) })},
-		{"its CPU, as a multiple of that beside 100", "%.2f", 1.3, both(func(most, few row) float64 { return ratio(most.singles[0].cpu, few.singles[0].cpu) })},
+		{"its CPU, as a multiple of that beside 100", "%.2f", 1.3, both(func(most, few row) float64 { return ratio(most.singles[0].cpuEach(), few.singles[0].cpuEach()) })},
 		{"5,000 Pods at once: done after the last IP", "%.2f s", 2, done},
 		{"the same: writes, as a part of N/500 and 3 for each second of arrival", "%.2f", 1, writes},
 		{"5,000 subnets deleted by hand: restored", "%.2f s", 5, restored},
