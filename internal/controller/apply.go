@@ -18,13 +18,6 @@ import (
 type refusal struct {
 	attempts int
 	until    time.Time // zero while it is being tried again
-	unmade   bool      // it was accepted, and not made; one for all of the EPG of which that is so
-}
-
-// fail backs off, from lo doubling to hi.
-func (r *refusal) fail(lo, hi time.Duration) {
-	r.until = time.Now().Add(min(lo<<min(r.attempts, 10), hi))
-	r.attempts++
 }
 
 // withheld reports whether the change waits for its time.
@@ -220,8 +213,9 @@ func (c *Controller) send(ctx context.Context, key aci.DN, p plan.Post, since ti
 		c.mu.Lock()
 		c.domain(key).races = 0
 		for _, ch := range p.Changes {
-			if !isTold(ch) { // else when an event or a read tells that it was
-				c.made(ch)
+			c.forgive(ch.Place)
+			if _, waits := b.backs[ch.DN]; !waits { // else when it is known to be there
+				c.fought(ch, time.Now())
 			}
 		}
 		c.mu.Unlock()
@@ -261,15 +255,18 @@ const maxRaces = 3
 
 // expect notes what p is to do, so that its echo is known and nothing is posted twice.
 func (c *Controller) expect(key aci.DN, p plan.Post, since time.Time) *batch {
-	b := &batch{epg: p.EPG, waits: map[aci.DN]plan.Change{}, since: since, deadline: time.Now().Add(confirmTimeout), done: make(chan struct{})}
+	b := &batch{epg: p.EPG, waits: map[aci.DN]aci.Place{}, backs: map[aci.DN]plan.Change{}, since: since, deadline: time.Now().Add(confirmTimeout), done: make(chan struct{})}
 	whole := false
 	for _, ch := range p.Changes {
 		whole = whole || !ch.Place.Prefix.IsValid()
-		if !isTold(ch) {
-			continue
+		if ch.Mark && ch.Action == plan.Update && len(ch.Attrs) == 0 {
+			continue // tags may not be announced: they are read
 		}
 		c.have.Expect(ch.DN, ch.Status(), ch.Attrs)
-		b.waits[ch.DN], c.awaits[ch.DN] = ch, b
+		b.waits[ch.DN], c.awaits[ch.DN] = ch.Place, b
+		if putBack(ch) {
+			b.backs[ch.DN] = ch
+		}
 	}
 	if !whole && c.have.Expected(p.EPG.DN()) == "" {
 		c.have.Expect(p.EPG.DN(), aci.StatusModified, nil)
@@ -277,11 +274,6 @@ func (c *Controller) expect(key aci.DN, p plan.Post, since time.Time) *batch {
 	c.batches[b] = struct{}{}
 	c.domain(key).posted(time.Now())
 	return b
-}
-
-// isTold reports whether an event is sure to tell of ch; that a tag is set may not be announced, and is read.
-func isTold(ch plan.Change) bool {
-	return !ch.Mark || ch.Action != plan.Update || len(ch.Attrs) > 0
 }
 
 // confirmMarks reads what a POST of marks alone did.
@@ -391,73 +383,33 @@ func (c *Controller) refuse(e aci.ExtEPG, culprits []culprit) {
 	defer c.mu.Unlock()
 	attempt := 0
 	for _, k := range culprits {
-		r := c.refused[k.change.Place]
-		if r == nil || r.unmade {
+		place := k.change.Place
+		r := c.refused[place]
+		if r == nil {
 			r = &refusal{}
-			c.refused[k.change.Place] = r
+			c.refused[place] = r
 		}
-		r.fail(refusedMin, refusedMax)
+		r.until = time.Now().Add(min(refusedMin<<min(r.attempts, 10), refusedMax))
+		r.attempts++
 		attempt = max(attempt, r.attempts)
-		c.tell(origin{Place: k.change.Place, from: refusals}, nil)
+		c.tell(origin{Place: place, from: refusals}, nil)
 	}
 	for _, k := range culprits {
-		c.tellRefused(k.change, k.refused.Text)
+		var problems []desired.Problem
+		for _, w := range k.change.For {
+			problems = append(problems, desired.Problem{
+				Ref: w, Reason: ReasonRefused, Message: fmt.Sprintf("the APIC refuses %s: %s", k.change.DN, k.refused.Text),
+			})
+		}
+		c.tell(origin{Place: k.change.Place, from: refusals}, problems)
 	}
 	c.log.Error("the APIC refuses a change, trying it again later by itself", "epg", e, "dn", culprits[0].change.DN,
 		"action", culprits[0].change.Action.String(), "changes", len(culprits), "code", culprits[0].refused.Code,
 		"err", culprits[0].refused.Text, "attempt", attempt)
 }
 
-// unmade backs off what b was to do and a read does not show, together with what else of its EPG was not made:
-// it is tried again in one POST, and one read shows what that did. The first time may be an accident, such as that
-// somebody undid it, and nobody is told. Callers hold mu.
-func (c *Controller) unmade(b *batch) {
-	left := maps.Clone(b.waits)
-	maps.DeleteFunc(left, func(dn aci.DN, _ plan.Change) bool { return c.awaits[dn] != b }) // a later POST has it
-	if len(left) == 0 {
-		return
-	}
-	r := &refusal{unmade: true}
-	for p, q := range c.refused {
-		if p.ExtEPG == b.epg && q.unmade {
-			r = q
-		}
-	}
-	r.fail(unmadeMin, unmadeMax)
-	_, whole := left[b.epg.DN()]
-	for _, ch := range left {
-		c.refused[ch.Place] = r
-		if r.attempts > 1 && (!whole || !ch.Place.Prefix.IsValid()) { // nothing can be in an EPG that was not made
-			c.tellRefused(ch, "it accepted the change and did not make it")
-		}
-	}
-	c.log.Warn("the APIC accepted changes and did not make them, trying them again later by themselves", "epg", b.epg,
-		"changes", len(left), "attempt", r.attempts)
-}
-
-// tellRefused tells for whom ch is that it is refused, and why.
-func (c *Controller) tellRefused(ch plan.Change, why string) {
-	var problems []desired.Problem
-	for _, w := range ch.For {
-		problems = append(problems, desired.Problem{
-			Ref: w, Reason: ReasonRefused, Message: fmt.Sprintf("the APIC refuses %s: %s", ch.DN, why),
-		})
-	}
-	c.tell(origin{Place: ch.Place, from: refusals}, problems)
-}
-
-// How long a change waits that was refused, or accepted and not made, at first and at most. The latter ends
-// without a sign that it does.
-const (
-	refusedMin, refusedMax = 5 * time.Second, 10 * time.Minute
-	unmadeMin, unmadeMax   = 500 * time.Millisecond, 30 * time.Second
-)
-
-// made notes that ch was made. Callers hold mu.
-func (c *Controller) made(ch plan.Change) {
-	c.forgive(ch.Place)
-	c.fought(ch, time.Now())
-}
+// refusedMin and refusedMax bound how long a refused change waits.
+const refusedMin, refusedMax = 5 * time.Second, 10 * time.Minute
 
 // forgive forgets that a change was refused.
 func (c *Controller) forgive(p aci.Place) {

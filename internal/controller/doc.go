@@ -12,7 +12,7 @@
 // prefix in an external EPG, or the EPG itself; places are kept by domain, which is the VRF, so
 // that one worker at a time writes where prefixes must be unique.
 //
-// What fails backs off where it failed: a request its domain, a change that the APIC refuses,
-// or accepts and does not make, only itself. An answer to a POST is not proof: what it did is known when an event or a read
+// What fails backs off where it failed: a request its domain, a change that the APIC refuses
+// only itself. An answer to a POST is not proof: what it did is known when an event or a read
 // tells, and until then its addresses are written nowhere else.
 package controller

@@ -2,6 +2,8 @@ package controller
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -35,8 +37,9 @@ type domain struct {
 // batch is one POST whose events are to come.
 type batch struct {
 	epg      aci.ExtEPG
-	waits    map[aci.DN]plan.Change
-	since    time.Time // when the oldest change in it became dirty
+	waits    map[aci.DN]aci.Place
+	backs    map[aci.DN]plan.Change // those that put back what somebody changed or deleted
+	since    time.Time              // when the oldest change in it became dirty
 	deadline time.Time
 	failed   bool          // no answer came, or one that leaves open what was done
 	done     chan struct{} // closed when nothing is waited for any more
@@ -223,7 +226,9 @@ func (c *Controller) arrived(dn aci.DN) {
 		return
 	}
 	delete(c.awaits, dn)
-	c.made(b.waits[dn])
+	if ch, back := b.backs[dn]; back {
+		c.fought(ch, time.Now())
+	}
 	if delete(b.waits, dn); len(b.waits) == 0 {
 		c.domain(c.have.Domain(b.epg.L3Out)).failures = 0 // writes work
 		c.metrics.converged(time.Since(b.since))
@@ -258,7 +263,7 @@ func (c *Controller) finish(b *batch) {
 
 // overdue reads what became of POSTs that nothing was heard of in time, or whose answer was
 // lost. Until that is known an address that they may have written somewhere must not be written
-// elsewhere. What was accepted and not done counts as refused: it may go on like that.
+// elsewhere. What was accepted and not done is an error: it may go on like that.
 func (c *Controller) overdue(ctx context.Context, key aci.DN) error {
 	c.mu.Lock()
 	var due []*batch
@@ -268,28 +273,27 @@ func (c *Controller) overdue(ctx context.Context, key aci.DN) error {
 		}
 	}
 	c.mu.Unlock()
-	read := map[aci.ExtEPG]bool{}
+	var errs []error
 	for _, b := range due {
 		c.mu.Lock()
 		left := len(b.waits)
 		c.mu.Unlock()
-		if left > 0 && !read[b.epg] {
+		if left > 0 {
 			if !b.failed {
 				c.log.Warn("no event tells of a write, reading what it did", "epg", b.epg, "changes", left)
 			}
 			if err := c.lookAt(ctx, b.epg); err != nil {
 				return err
 			}
-			read[b.epg] = true // all of them were sent before
 		}
 		c.mu.Lock()
-		if !b.failed {
-			c.unmade(b)
+		if left = len(b.waits); left > 0 && !b.failed {
+			errs = append(errs, fmt.Errorf("post %s: %d changes were accepted and not made", b.epg.DN(), left))
 		}
 		c.drop(b)
 		c.mu.Unlock()
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // awaiting reports whether it is not known yet what became of a write in a domain.
@@ -304,9 +308,9 @@ func (c *Controller) awaiting(key aci.DN) bool {
 
 // drop ends the wait for b although nothing tells that it was carried out.
 func (c *Controller) drop(b *batch) {
-	for dn, ch := range b.waits {
+	for dn, p := range b.waits {
 		c.have.Unexpect(dn)
-		c.mark([]aci.Place{ch.Place})
+		c.mark([]aci.Place{p})
 	}
 	c.finish(b)
 }

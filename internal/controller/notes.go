@@ -17,7 +17,7 @@ const (
 	ReasonSynced        = "Synced"        // subnets of the workload were added
 	ReasonReverted      = "DriftReverted" // what somebody changed or deleted on the APIC was put back
 	ReasonContractsLost = "ContractsLost" // somebody deleted an EPG of ours with contracts, which aci-sync does not restore
-	ReasonRefused       = "Refused"       // the APIC refuses a change because of what it says, or accepts it again and again and does not make it
+	ReasonRefused       = "Refused"       // the APIC refuses a change because of what it says
 	ReasonNotReadable   = "NotReadable"   // the user may not read the L3Out
 )
 
@@ -73,7 +73,7 @@ func (c *Controller) report(domain aci.DN, places map[aci.Place]struct{}, p plan
 		if o := foundAt(domain, at); found[o] == nil {
 			c.tell(o, nil)
 		}
-		if r := c.refused[at]; r != nil && !planned[at] && c.have.Expected(at.DN()) == "" {
+		if r := c.refused[at]; r != nil && !planned[at] {
 			c.forgive(at)
 		}
 		if p.Kept[at.ExtEPG] == nil {

@@ -96,37 +96,6 @@ func TestWritesThatAreAcceptedAndNotDone(t *testing.T) {
 	})
 }
 
-// Nothing else in the VRF waits for what the APIC accepts and does not do.
-func TestAWriteThatIsAcceptedAndNotDoneBacksOffAlone(t *testing.T) {
-	bubble(t, options{}, func(w *world) {
-		w.deploy("web", "a/web", "10.0.0.1")
-		w.sleep(time.Minute)
-		w.fault(apicsim.Fault{Match: "^POST .*/out-b", Status: http.StatusAccepted, Times: -1})
-		w.deploy("db", "b/db", "10.0.0.9")
-		for i := range 40 {
-			w.sleep(7 * time.Second)
-			ip := fmt.Sprintf("10.0.1.%d", i)
-			w.pods("web", ip)
-			w.sleep(time.Second)
-			if !strings.Contains(w.fabric(), " "+ip+"*") {
-				t.Fatalf("%s is not there after a second", ip)
-			}
-		}
-		want := "Refused: Deployment shop/db: the APIC refuses " + dn("b/db") + ": it accepted the change and did not make it"
-		if got := w.messages("b/db"); !strings.Contains(got, want) {
-			t.Errorf("told %q, want %q", got, want)
-		}
-		w.sim.ClearFaults()
-		w.sleep(45 * time.Second)
-		if !strings.Contains(w.fabric(), "b/db*: 10.0.0.9*") {
-			t.Errorf("the fabric: %s", w.fabric())
-		}
-		if got := w.messages("b/db"); got != "" {
-			t.Errorf("it is there, and still told: %s", got)
-		}
-	})
-}
-
 func TestWrongCredentialsBackOffHard(t *testing.T) {
 	bubble(t, options{password: "wrong", stopped: true}, func(w *world) {
 		w.deploy("web", "a/web", "10.0.0.1")

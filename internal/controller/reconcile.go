@@ -500,15 +500,11 @@ func (c *Controller) next(key aci.DN) time.Time {
 
 // retry makes dirty again what was refused or put off and whose time has come.
 func (c *Controller) retry(key aci.DN, now time.Time) {
-	var due []*refusal // several places can have one
 	for p, r := range c.refused {
 		if c.have.Domain(p.L3Out) == key && r.withheld() && !now.Before(r.until) {
-			due = append(due, r)
+			r.until = time.Time{}
 			c.dirty(p.ExtEPG, p)
 		}
-	}
-	for _, r := range due {
-		r.until = time.Time{}
 	}
 	for p, at := range c.later {
 		if c.have.Domain(p.L3Out) == key && !now.Before(at) {
