@@ -51,14 +51,20 @@ demo-stop: ## stop what make demo KEEP=1 left running
 
 ##@ Test
 
-# Stories and documents go first, beside the rest: they wait more than they compute.
+# Stories and documents go first, beside the rest: they wait more than they compute. What they run is built before, once: on
+# a machine that has not run them yet, tests that need a tool at the same time would each build it.
 .PHONY: test
 test: ## run everything: units, goldens, fuzz seeds, stories on the lab, under the race detector
 	@race=-race; cc=$$($(GO) env CC); \
 	if [ "$$($(GO) env CGO_ENABLED)" != 1 ] || ! echo '#include <stdlib.h>' | $$cc -x c -c -o /dev/null - 2>/dev/null; then \
 	  race=; echo "make test: no cgo or no C compiler ($$cc), so the race detector is off" >&2; \
 	fi; \
-	first=; if [ "$(PKGS)" = ./... ]; then first='-p 3 ./test/stories ./test/docs'; fi; \
+	first=; if [ "$(PKGS)" = ./... ]; then \
+	  first='-p 3 ./test/stories ./test/docs'; \
+	  for tool in helm kubeconform helm-docs promtool; do \
+	    $(GO) tool -modfile=tools/$$tool/go.mod -n $$tool >/dev/null || exit 1; \
+	  done; \
+	fi; \
 	set -x; \
 	$(GO) run ./test/labctl run -- $(GO) test $$race -timeout 20m $(TESTFLAGS) $$first $(PKGS) || exit 1; \
 	if [ "$(PKGS)" = ./... ]; then $(GO) -C tools/release test -count=1 . || exit 1; fi; \
