@@ -32,9 +32,9 @@ func paged(lw toolscache.ListerWatcher, size int64) *toolscache.ListWatch {
 	return &toolscache.ListWatch{ListWithContextFunc: inPages(from, size), WatchFuncWithContext: punctual(from)}
 }
 
-// punctual hides what kind of error it is that the initial state cannot be streamed. A reflector would wait for
-// one that listens to nobody, and one that is too busy, as long as its backoff says and whoever ends it meanwhile;
-// after any other error it lists, and waits for better times as long as its context says.
+// punctual hides of what kind an error is that keeps the initial state from being streamed. When the API server
+// does not listen or is too busy a reflector sleeps its backoff without a look at its context; after any other
+// error it lists, and what it waits for after that ends with its context.
 //
 // Source: Reflector.watchList and isWatchErrorRetriable of client-go v0.37.
 func punctual(from toolscache.WatcherWithContext) toolscache.WatchFuncWithContext {

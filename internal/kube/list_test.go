@@ -147,8 +147,8 @@ type gap struct {
 
 	mu      sync.Mutex // guards the fields below
 	shut    bool
-	watches map[string]io.Closer // path -> the last watch
-	expired map[string]bool      // path -> the version to go on from is too old
+	watches []io.Closer     // since the last time that it was lost
+	expired map[string]bool // path that was asked for -> the version to go on from is too old
 }
 
 func (g *gap) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -156,8 +156,8 @@ func (g *gap) RoundTrip(r *http.Request) (*http.Response, error) {
 	watches := q.Get("watch") != ""
 	g.mu.Lock()
 	shut, expired := g.shut, watches && q.Get("sendInitialEvents") == "" && g.expired[r.URL.Path]
-	if expired {
-		delete(g.expired, r.URL.Path)
+	if !shut {
+		g.expired[r.URL.Path] = false
 	}
 	g.mu.Unlock()
 	switch {
@@ -170,7 +170,11 @@ func (g *gap) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err == nil && watches {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		g.watches[r.URL.Path] = out.Body
+		if g.shut { // lost since it was asked
+			_ = out.Body.Close()
+			return nil, syscall.ECONNREFUSED
+		}
+		g.watches = append(g.watches, out.Body)
 	}
 	return out, err
 }
@@ -179,8 +183,11 @@ func (g *gap) RoundTrip(r *http.Request) (*http.Response, error) {
 func (g *gap) during(f func()) {
 	g.mu.Lock()
 	g.shut = true
-	for path, w := range g.watches {
+	for _, w := range g.watches {
 		_ = w.Close()
+	}
+	g.watches = nil
+	for path := range g.expired {
 		g.expired[path] = true
 	}
 	g.mu.Unlock()
@@ -197,9 +204,13 @@ func TestWatch_tells_what_it_missed_in_a_gap(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			s := newServer(t)
-			s.deployment(t, 0)
+			if _, err := s.client.CoreV1().Services(s.ns).Create(t.Context(), &corev1.Service{
+				ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}},
+			}, metav1.CreateOptions{}); err != nil {
+				t.Fatal(err)
+			}
 			s.somePods(t, 3)
-			g := gap{watches: map[string]io.Closer{}, expired: map[string]bool{}}
+			g := gap{expired: map[string]bool{}}
 			cfg := s.asking(&asked{cannotStream: cannotStream})
 			cfg.Wrap(func(rt http.RoundTripper) http.RoundTripper {
 				g.RoundTripper = rt
@@ -213,14 +224,14 @@ func TestWatch_tells_what_it_missed_in_a_gap(t *testing.T) {
 				now := metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}
 				if err := errors.Join(
 					s.client.CoreV1().Pods(s.ns).Delete(t.Context(), "p1", now),
-					s.client.AppsV1().Deployments(s.ns).Delete(t.Context(), "web", now),
+					s.client.CoreV1().Services(s.ns).Delete(t.Context(), "web", now),
 				); err != nil {
 					t.Fatal(err)
 				}
 				s.pod(t, "p3")
 			})
 			want := []desired.Ref{
-				{Kind: desired.KindDeployment, Namespace: s.ns, Name: "web"}, {Kind: desired.KindPod, Namespace: s.ns, Name: "p1"},
+				{Kind: desired.KindPod, Namespace: s.ns, Name: "p1"}, {Kind: desired.KindService, Namespace: s.ns, Name: "web"},
 			}
 			eventually(t, func() error {
 				if v.has(desired.KindPod, "p3") == nil {
@@ -229,7 +240,6 @@ func TestWatch_tells_what_it_missed_in_a_gap(t *testing.T) {
 				v.mu.Lock()
 				defer v.mu.Unlock()
 				missed := slices.SortedFunc(slices.Values(v.missed), desired.Ref.Compare)
-				missed = slices.DeleteFunc(missed, func(r desired.Ref) bool { return r.Kind == desired.KindReplicaSet }) // collected at some time
 				if d := cmp.Diff(want, missed); d != "" {
 					return fmt.Errorf("missed (-want +got)\n%s", d)
 				}
