@@ -31,7 +31,7 @@ import (
 //	apic tag DN KEY VALUE        the value of a tagAnnotation; "" for none
 //	apic dump DN FILE            everything at and below DN with all attributes, for cmp
 //	apic owned DN CLUSTER COUNT  subnets in an EPG that bear the mark of a cluster
-//	apic deleteall DN COUNT      delete so many subnets of an EPG, one by one
+//	apic deleteall DN COUNT      delete so many subnets of an EPG, in one request
 //	apic snapshot DN             what is configured in the external EPGs of an L3Out now
 //	apic rollback DN             as it was then, with one write
 //	apic orchestrate DN [BY]     set extMngdBy of an EPG, as only Nexus Dashboard Orchestrator can: msc, or nothing
@@ -312,21 +312,16 @@ func (s *story) deleteSubnets(epg object, dn, count string) error {
 	if err != nil {
 		return err
 	}
+	var gone []string
 	for _, c := range epg.children {
-		if c.class != "l3extSubnet" {
-			continue
-		}
-		if n--; n < 0 {
-			return nil
-		}
-		if err := s.netops.remove(s.ctx, dn+"/"+c.attrs["rn"]); err != nil {
-			return err
+		if c.class == "l3extSubnet" && len(gone) < n {
+			gone = append(gone, fmt.Sprintf(`{"l3extSubnet":{"attributes":{"ip":%q,"status":"deleted"}}}`, c.attrs["ip"]))
 		}
 	}
-	if n > 0 {
-		return fmt.Errorf("%s has not so many subnets: %d too few", dn, n)
+	if len(gone) < n {
+		return fmt.Errorf("%s has not so many subnets: %d too few", dn, n-len(gone))
 	}
-	return nil
+	return s.netops.post(s.ctx, dn, fmt.Sprintf(`{"l3extInstP":{"attributes":{},"children":[%s]}}`, strings.Join(gone, ",")))
 }
 
 // holdsVerb checks that an EPG is as aci-sync promises and holds exactly the subnets of what is
