@@ -26,6 +26,7 @@ type settings struct {
 	churn   int             // Pods that come and go in a second meanwhile, beside the fewest and the most; 0 leaves that out
 	burst   int             // addresses that come at once, beside the fewest and the most; 0 leaves that out
 	drift   int             // subnets that are deleted by hand, at most a quarter of what is there; 0 leaves that out
+	linger  time.Duration   // for how long a start is watched after it has come to rest, for writes that it should not make
 	idle    []int           // beside how many subnets it is watched doing nothing meanwhile
 	watch   time.Duration   // for how long that is
 }
@@ -35,7 +36,7 @@ func full() settings {
 	return settings{
 		sizes: []int{100, 1_000, 10_000, 20_000}, latency: 20 * time.Millisecond, others: []time.Duration{0, 100 * time.Millisecond},
 		// A VRF is quiet half a second after its last write; the next change in it comes a little later.
-		changes: 100, pace: 600 * time.Millisecond / l3outs, churn: 100, burst: 5_000, drift: 5_000,
+		changes: 100, pace: 600 * time.Millisecond / l3outs, churn: 100, burst: 5_000, drift: 5_000, linger: 4 * time.Second,
 		// Long enough for all that recurs: what is rarest is the periodic read, every ten minutes and a tenth at most.
 		idle: []int{1_000, 20_000}, watch: 11 * time.Minute,
 	}
@@ -230,6 +231,9 @@ func (r *rig) beside(ctx context.Context, s settings, size int) (row, error) {
 	if row.start, err = r.restart(ctx, size, 0); err != nil {
 		return row, fmt.Errorf("start: %w", err)
 	}
+	if err := pause(ctx, s.linger); err != nil {
+		return row, err
+	}
 	row.start.writes = len(r.fabric.writes(since))
 	for i, latency := range append([]time.Duration{s.latency}, s.others...) {
 		pace := s.pace + latency // what is slow lasts
@@ -249,6 +253,9 @@ func (r *rig) beside(ctx context.Context, s settings, size int) (row, error) {
 	}
 	r.fabric.latency.Store(int64(s.latency))
 	// As long as the changes took, and after them, when what a start leaves behind has been tidied up.
+	if err := r.rest(ctx); err != nil {
+		return row, fmt.Errorf("idle: %w", err)
+	}
 	idle, err := r.idle(ctx, row.singles[0].lasted)
 	if err != nil {
 		return row, fmt.Errorf("idle: %w", err)
