@@ -198,7 +198,7 @@ func (g *ExtEPG) configured(attrs map[string]string) bool {
 func (s *State) gone(e aci.ExtEPG, g *epg, t *touched) {
 	t.all(e, g)
 	if g.exists && !g.Revived {
-		g.last = s.was(g, e.DN(), len(g.vanished) > 0)
+		g.last = s.was(g, len(g.vanished) > 0)
 	}
 	s.clear(e, g)
 	if o := s.l3outs[e.L3Out]; g.exists && o.paused[e.DN()] {
@@ -212,7 +212,7 @@ func (s *State) gone(e aci.ExtEPG, g *epg, t *touched) {
 
 // was says what g is to be remembered as. One that is known as ours and lost its mark is that
 // while something else still tells so; missed: subnets of ours went from it.
-func (s *State) was(g *epg, d aci.DN, missed bool) Last {
+func (s *State) was(g *epg, missed bool) Last {
 	switch by := g.Mark.By; {
 	case s.ours(g.Mark):
 		return Ours

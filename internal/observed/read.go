@@ -197,7 +197,7 @@ func (s *State) installEPG(e aci.ExtEPG, now *epg, t *touched) {
 		s.addSubnet(e, was, ip, n)
 	}
 	if !revived {
-		was.last = s.was(was, e.DN(), missed)
+		was.last = s.was(was, missed)
 		// What is somebody else's now stays that when aci-sync puts subnets into it.
 		was.recorded = was.last == Ours
 	}

@@ -54,7 +54,7 @@ func (s *State) Standing(e aci.ExtEPG) (last Last, by aci.Owner, known bool) {
 	case !g.Mark.Read && !g.Mark.There && aci.AnnotatedBy(g.Annotation) != "":
 		return Never, "", false
 	}
-	return s.was(g, e.DN(), len(g.vanished) > 0), g.Mark.By, true
+	return s.was(g, len(g.vanished) > 0), g.Mark.By, true
 }
 
 // Hold notes whether e is paused although no tag says so, whether e exists or not, and returns the
